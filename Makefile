@@ -1,0 +1,84 @@
+# Everything here sets up what it needs: Python >= 3.11, make and git are enough to begin with.
+#
+#   make build-shard SOURCE=droid                          from a simulated twin
+#   make build-shard SOURCE=droid DATA_DIR=/data/droid     from published data
+#   make test                                              lint, types, all tests
+
+SOURCE   ?= droid
+DATA_DIR ?=
+OUT      ?= out/$(SOURCE)
+WORKERS  ?= 2
+CONFIG   ?=
+ARGS     ?=
+
+PYTHON ?= python3
+VENV   ?= .venv
+# tensorflow-datasets on TensorFlow, the judge of our reader, lives apart: it wants other protobufs,
+# and TensorFlow beside software OpenGL crashes.
+VENV_REFERENCE ?= .venv-reference
+PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
+
+ifneq ($(wildcard ../shared/robots),)
+export MENAGERIE_ROOT ?= $(abspath ../shared/robots)
+endif
+
+.PHONY: help setup build-shard verify test lint unit slow reference bench clean
+help:
+	@sed -n 's/^#   //p' Makefile
+
+setup: $(VENV)/.ready-sim
+
+build-shard: setup
+	$(VENV)/bin/robo4d build --source $(SOURCE) --out $(OUT) --workers $(WORKERS) \
+	  $(if $(DATA_DIR),--data $(DATA_DIR)) $(if $(CONFIG),--config $(CONFIG)) $(ARGS)
+
+verify: setup
+	$(VENV)/bin/robo4d verify $(OUT)
+
+test: lint unit slow reference
+
+lint: $(VENV)/.ready-dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+unit: $(VENV)/.ready-dev
+	$(VENV)/bin/pytest -q -m "not slow and not reference"
+
+slow: $(VENV)/.ready-dev
+	$(VENV)/bin/pytest -q -m slow --durations=5
+
+reference: $(VENV)/.ready-dev $(VENV_REFERENCE)/.ready
+	ROBO4D_REFERENCE_PYTHON=$(abspath $(VENV_REFERENCE))/bin/python \
+	  $(VENV)/bin/pytest -q -m reference
+
+# Figures of the README; takes minutes.
+bench: $(VENV)/.ready-dev $(VENV_REFERENCE)/.ready
+	$(PIP) -r benchmarks/requirements.txt
+	$(VENV)/bin/python -m benchmarks.reading --reference $(abspath $(VENV_REFERENCE))/bin/python
+	$(VENV)/bin/python -m benchmarks.codecs
+	$(VENV)/bin/python -m benchmarks.storage
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$(PYTHON) is older than 3.11; run make PYTHON=python3.11 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.ready-sim: $(VENV)/bin/python pyproject.toml
+	$(PIP) -e '.[sim]'
+	$(PIP) --no-deps robosuite==1.5.1
+	$(VENV)/bin/python -m robots.check_gl
+	touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready-sim
+	$(PIP) -e '.[dev]'
+	touch $@
+
+$(VENV_REFERENCE)/.ready:
+	$(PYTHON) -m venv $(VENV_REFERENCE)
+	$(VENV_REFERENCE)/bin/python -m pip install --quiet --disable-pip-version-check \
+	  tensorflow-cpu==2.21.0 tensorflow-datasets==4.9.10
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(VENV_REFERENCE) out
