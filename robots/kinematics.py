@@ -1,0 +1,233 @@
+"""Batched forward kinematics of all links, and inverse kinematics with limits over time.
+
+Joint trees come from the compiled MuJoCo model; the arithmetic is numpy's over whole
+trajectories, since a call of MuJoCo a step costs more than the step itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import mujoco
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from robo4d.geometry import (
+    check_array,
+    invert,
+    make_pose,
+    matrix_from_quaternion,
+    quaternion_from_matrix,
+    rotation_angle,
+)
+from robots.models import ROBOTS, RobotModel
+
+Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class _Link:
+    """One body: its parent's index, its pose there at zero, and its joints (type, axis, anchor)."""
+
+    parent: int
+    parent_from_link: Floats
+    joints: tuple[tuple[int, int, Floats, Floats], ...]
+
+
+@lru_cache(maxsize=8)
+def _tree(name: str) -> tuple[tuple[_Link, ...], int]:
+    model = ROBOTS[name].compile()
+    links = []
+    for body in range(1, model.nbody):
+        fixed = make_pose(matrix_from_quaternion(model.body_quat[body]), model.body_pos[body])
+        first = model.body_jntadr[body]
+        joints = tuple(
+            (
+                int(model.jnt_type[j]),
+                int(model.jnt_qposadr[j]),
+                model.jnt_axis[j].copy(),
+                model.jnt_pos[j].copy(),
+            )
+            for j in range(first, first + model.body_jntnum[body])
+        )
+        links.append(_Link(int(model.body_parentid[body]) - 1, fixed, joints))
+    return tuple(links), ROBOTS[name].link_names.index(ROBOTS[name].base)
+
+
+def _rotation_about(axis: Floats, angle: Floats) -> Floats:
+    half = angle[:, None] / 2
+    return matrix_from_quaternion(np.concatenate([np.cos(half), np.sin(half) * axis], axis=1))
+
+
+def link_poses(robot: RobotModel, joints: ArrayLike, gripper: ArrayLike) -> Floats:
+    """base_from_link (T, L, 4, 4) of every link, in the order of ``robot.link_names``.
+
+    Args:
+        joints: (T, J) rad.
+        gripper: (T,) opening fraction.
+    """
+    qpos = robot.qpos(joints, gripper)
+    links, base = _tree(robot.name)
+    world = np.empty((len(links), len(qpos), 4, 4))
+    for i, link in enumerate(links):
+        pose = np.broadcast_to(link.parent_from_link, (len(qpos), 4, 4))
+        for kind, address, axis, anchor in link.joints:
+            value = qpos[:, address]
+            if kind == mujoco.mjtJoint.mjJNT_HINGE:
+                turn = _rotation_about(axis, value)
+                motion = make_pose(turn, anchor - turn @ anchor)
+            elif kind == mujoco.mjtJoint.mjJNT_SLIDE:
+                motion = make_pose(np.eye(3), value[:, None] * axis)
+            else:
+                raise NotImplementedError(f"{robot.name} has a joint of type {kind}")
+            pose = pose @ motion
+        world[i] = pose if link.parent < 0 else world[link.parent] @ pose
+    return np.swapaxes(invert(world[base]) @ world, 0, 1)
+
+
+def ee_poses(robot: RobotModel, joints: ArrayLike) -> Floats:
+    """base_from_ee (T, 4, 4) of joints (T, J) rad."""
+    joints = np.asarray(joints, float)
+    poses = link_poses(robot, joints, np.ones(len(joints)))
+    return poses[:, robot.link_names.index(robot.ee_body)] @ robot.body_from_ee
+
+
+def pose_vectors(poses: ArrayLike) -> NDArray[np.float32]:
+    """Poses (..., 4, 4) as (..., 7) float32: xyz in m, quaternion wxyz."""
+    poses = np.asarray(poses)
+    rotation = quaternion_from_matrix(poses[..., :3, :3])
+    return np.concatenate([poses[..., :3, 3], rotation], axis=-1).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class JointSolution:
+    """Joints found for a path of ee poses.
+
+    Attributes:
+        joints: (T, J) rad, within limits.
+        position_error: (T,) m between the asked and the reached ee position.
+        rotation_error: (T,) rad, likewise.
+        flagged: (T,) bool: the pose is missed, or reached only by a jump from the step before.
+    """
+
+    joints: Floats
+    position_error: Floats
+    rotation_error: Floats
+    flagged: NDArray[np.bool_]
+
+
+def solve_joints(
+    robot: RobotModel,
+    ee: ArrayLike,
+    time: ArrayLike,
+    *,
+    max_position_error: float = 1e-3,
+    max_rotation_error: float = np.radians(0.5),
+    max_joint_speed: float = np.pi,
+    starts: int = 24,
+) -> JointSolution:
+    """Inverse kinematics of a path: damped least squares, within limits, continuous over time.
+
+    The first pose is solved from the rest posture and from random starts in one batch; each
+    later one from the solution before it. The branch with the fewest flagged steps wins, the
+    one nearest to rest among equals.
+
+    Args:
+        ee: (T, 4, 4) base_from_ee.
+        time: (T,) s.
+        max_position_error, max_rotation_error: m and rad; a step that misses by more is flagged.
+        max_joint_speed: rad/s; a step that asks for more is flagged as a jump. Pi is the WX250s
+            servos' no-load speed (Dynamixel XM430-W350), well under it the Panda's 2.6.
+        starts: random starts for the first pose, from a fixed seed.
+    """
+    ee = np.asarray(ee, float)
+    time = check_array("time", np.asarray(time, float), [len(ee)])
+    lower, upper = robot.limits.T
+    rest = np.clip(np.asarray(robot.rest), lower, upper)
+    seeds = np.random.default_rng(0).uniform(lower, upper, (starts, len(rest)))
+    seeds = np.concatenate([rest[None], seeds])
+    first = _damped_least_squares(robot, seeds, np.repeat(ee[:1], len(seeds), 0), iterations=100)
+    position, rotation = _errors(robot, first, np.repeat(ee[:1], len(seeds), 0))
+    score = np.linalg.norm(first - rest, axis=1) + 1e3 * (position + rotation)
+    order = np.argsort(score, kind="stable")
+    best: JointSolution | None = None
+    for start in _distinct(first[order])[:4]:
+        found = _follow(robot, start, ee, rest)
+        position, rotation = _errors(robot, found, ee)
+        speed = np.abs(np.diff(found, axis=0)) / np.diff(time)[:, None]
+        jumped = np.concatenate([[False], (speed > max_joint_speed).any(1)])
+        flagged = (position > max_position_error) | (rotation > max_rotation_error) | jumped
+        if best is None or flagged.sum() < best.flagged.sum():
+            best = JointSolution(found, position, rotation, flagged)
+        if not flagged.any():
+            break
+    assert best is not None
+    return best
+
+
+def _distinct(solutions: Floats) -> list[Floats]:
+    """Drop near-copies, keeping order."""
+    kept: list[Floats] = []
+    for q in solutions:
+        if all(np.abs(q - other).max() > 0.05 for other in kept):
+            kept.append(q)
+    return kept
+
+
+def _follow(robot: RobotModel, start: Floats, ee: Floats, rest: Floats) -> Floats:
+    path = np.empty((len(ee), len(start)))
+    q = start
+    for t, target in enumerate(ee):
+        q = _damped_least_squares(robot, q[None], target[None], iterations=30)[0]
+        path[t] = q
+    return path
+
+
+def _errors(robot: RobotModel, joints: Floats, ee: Floats) -> tuple[Floats, Floats]:
+    reached = ee_poses(robot, joints)
+    position = np.linalg.norm(reached[:, :3, 3] - ee[:, :3, 3], axis=1)
+    return position, rotation_angle(reached[:, :3, :3], ee[:, :3, :3])
+
+
+def _damped_least_squares(robot: RobotModel, joints: Floats, ee: Floats, iterations: int) -> Floats:
+    """Levenberg-Marquardt on the pose error, a batch of problems (B, J) against (B, 4, 4) at once.
+
+    The Jacobian is geometric: for a hinge, axis x (ee - anchor) over axis (Siciliano et al.,
+    Robotics, 3.1.3). The damping follows the error, so it vanishes at a solution (Sugihara 2011).
+    Joints are clipped to their limits after each step.
+    """
+    lower, upper = robot.limits.T
+    q = np.clip(joints, lower, upper)
+    model = robot.compile()
+    bodies = [int(model.joint(name).bodyid[0]) - 1 for name in robot.joint_names]
+    axes = np.array([model.joint(name).axis for name in robot.joint_names])
+    anchors = np.array([model.joint(name).pos for name in robot.joint_names])
+    tool = robot.link_names.index(robot.ee_body)
+    opened = np.ones(len(q))
+    for _ in range(iterations):
+        poses = link_poses(robot, q, opened)
+        reached = poses[:, tool] @ robot.body_from_ee
+        at = poses[:, bodies]
+        axis = (at[..., :3, :3] @ axes[..., None])[..., 0]
+        anchor = (at[..., :3, :3] @ anchors[..., None])[..., 0] + at[..., :3, 3]
+        linear = np.cross(axis, reached[:, None, :3, 3] - anchor)
+        jacobian = np.swapaxes(np.concatenate([linear, axis], axis=-1), 1, 2)  # (B, 6, J)
+        error = np.concatenate(
+            [ee[:, :3, 3] - reached[:, :3, 3], _rotation_vector(ee, reached)], axis=1
+        )
+        if np.abs(error).max() < 1e-7:
+            break
+        damping = 0.1 * (error**2).sum(1)[:, None, None] + 1e-9
+        gram = jacobian @ np.swapaxes(jacobian, 1, 2) + damping * np.eye(6)
+        step = np.swapaxes(jacobian, 1, 2) @ np.linalg.solve(gram, error[..., None])
+        q = np.clip(q + np.clip(step[..., 0], -0.5, 0.5), lower, upper)
+    return q
+
+
+def _rotation_vector(target: Floats, reached: Floats) -> Floats:
+    """Rotation in base coordinates (B, 3) that takes ``reached`` to ``target``."""
+    q = quaternion_from_matrix(target[:, :3, :3] @ np.swapaxes(reached[:, :3, :3], 1, 2))
+    sine = np.linalg.norm(q[:, 1:], axis=1, keepdims=True)
+    angle = 2 * np.arctan2(sine, q[:, :1])
+    return np.where(sine > 1e-12, angle / np.maximum(sine, 1e-12), 2.0) * q[:, 1:]

@@ -1,0 +1,1 @@
+"""Contracts inside the factory; every other folder speaks in these."""

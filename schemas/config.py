@@ -1,0 +1,135 @@
+"""`BuildConfig`: one tree that says how a data set is built; YAML, then ``--set a.b=c``."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from schemas.reasons import UsageError
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SourceConfig(_Part):
+    """Which published data is read."""
+
+    fps: float | None = Field(
+        None, gt=0, description="step rate in Hz; default: what the source states"
+    )
+    splits: tuple[str, ...] | None = Field(
+        None, description="splits to read; default: all there are"
+    )
+    max_episodes: int | None = Field(None, gt=0, description="stop after so many, in file order")
+
+
+class ClipConfig(_Part):
+    """Which steps make a clip."""
+
+    frames: int = Field(49, ge=1, description="most frames a clip has; 49 is Kinema4D's")
+    min_frames: int = Field(2, ge=1, description="shorter episodes are set aside as too_short")
+    # Below these speeds the arm counts as idle: encoder noise of a resting Panda in DROID stays
+    # under 0.01 rad/s, a slow deliberate motion is several times these.
+    idle_joint_speed: float = Field(0.02, ge=0, description="rad/s")
+    idle_ee_speed: float = Field(0.005, ge=0, description="m/s")
+    idle_gripper_speed: float = Field(0.05, ge=0, description="opening fraction per s")
+
+
+class DepthConfig(_Part):
+    """Where scene depth comes from."""
+
+    backend: Literal["auto", "simulator", "none"] = Field(
+        "auto", description="auto: exact depth for twins, absent for real frames"
+    )
+
+
+class ChecksConfig(_Part):
+    """What an episode must satisfy."""
+
+    joint_limit_margin: float = Field(0.05, ge=0, description="rad past a limit that is tolerated")
+    ee_position: float = Field(0.005, gt=0, description="m between logged and computed ee pose")
+    ee_rotation: float = Field(0.02, gt=0, description="rad, likewise")
+
+
+class ShardConfig(_Part):
+    """How samples are packed."""
+
+    episodes: int = Field(64, ge=1, description="episodes a shard")
+    rgb_crf: int = Field(18, ge=0, le=51, description="H.264 quality; 18 is visually lossless")
+
+
+class QuarantineConfig(_Part):
+    """How much bad data a build tolerates."""
+
+    max_share: float = Field(0.1, ge=0, le=1, description="above this share the build exits 3")
+
+
+class BuildConfig(_Part):
+    """Everything that a build's bytes depend on, besides its input and the code."""
+
+    source: SourceConfig = SourceConfig()
+    clip: ClipConfig = ClipConfig()
+    depth: DepthConfig = DepthConfig()
+    checks: ChecksConfig = ChecksConfig()
+    shard: ShardConfig = ShardConfig()
+    quarantine: QuarantineConfig = QuarantineConfig()
+
+
+def load_config(path: Path | None = None, overrides: Sequence[str] = ()) -> BuildConfig:
+    """Read a YAML file (or the defaults) and apply ``a.b=c`` overrides, whose values are YAML.
+
+    Raises:
+        UsageError: unreadable, an unknown key (with the nearest known one), or a bad value.
+    """
+    tree: Any = {}
+    if path is not None:
+        try:
+            tree = yaml.safe_load(path.read_text()) or {}
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise UsageError(f"cannot read the configuration {path}: {error}") from error
+        if not isinstance(tree, dict):
+            raise UsageError(f"{path} holds a {type(tree).__name__}; expected a mapping")
+    for override in overrides:
+        name, equals, value = override.partition("=")
+        if not equals:
+            raise UsageError(f"--set {override!r} has no '='; expected --set section.key=value")
+        node = tree
+        *sections, leaf = name.strip().split(".")
+        for section in sections:
+            node = node.setdefault(section, {})
+            if not isinstance(node, dict):
+                raise UsageError(f"--set {name}: {section!r} is a value, not a section")
+        try:
+            node[leaf] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UsageError(f"--set {name}: {value!r} is not YAML: {error}") from error
+    try:
+        return BuildConfig.model_validate(tree)
+    except ValidationError as error:
+        raise UsageError("configuration: " + "; ".join(map(_explain, error.errors()))) from error
+
+
+def _explain(error: Any) -> str:
+    where = ".".join(map(str, error["loc"]))
+    if error["type"] != "extra_forbidden":
+        return f"{where} is {error['input']!r}: {error['msg']}"
+    known = _paths(BuildConfig)
+    close = difflib.get_close_matches(where, known, n=1)
+    return f"unknown key {where!r}" + (f"; did you mean {close[0]!r}?" if close else "")
+
+
+def _paths(model: type[BaseModel], prefix: str = "") -> list[str]:
+    out = []
+    for name, info in model.model_fields.items():
+        kind = info.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            out += [prefix + name, *_paths(kind, f"{prefix}{name}.")]
+        else:
+            out.append(prefix + name)
+    return out

@@ -1,0 +1,184 @@
+"""What a converter yields: one episode, source-neutral, in the conventions of `robo4d.geometry`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robo4d import ShapeError
+from robo4d.geometry import check_array, check_poses
+from schemas.images import decode_image, image_size
+from schemas.reasons import EpisodeError, Reason
+
+Floats = NDArray[np.floating]
+Outcome = Literal["success", "failure", "unknown"]
+
+
+class Provenance(StrEnum):
+    """Where a quantity came from."""
+
+    MEASURED = "measured"
+    POSTHOC = "posthoc"
+    SIMULATED = "simulated"
+    ESTIMATED = "estimated"
+    ABSENT = "absent"
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Camera geometry: K (3, 3) in pixels and base_from_camera (4, 4) or (T, 4, 4)."""
+
+    K: Floats
+    base_from_camera: Floats
+    provenance: Provenance
+
+    def __post_init__(self) -> None:
+        check_array("Calibration.K", self.K, [3, 3])
+        if not (self.K[0, 0] > 0 and self.K[1, 1] > 0):
+            raise ShapeError(f"Calibration.K has focal lengths {self.K[0, 0]}, {self.K[1, 1]}")
+        lead = [None] if np.ndim(self.base_from_camera) == 3 else []
+        check_poses("Calibration.base_from_camera", self.base_from_camera, lead)
+
+    def poses(self, steps: NDArray[np.integer]) -> Floats:
+        """base_from_camera at the given steps, (n, 4, 4)."""
+        if self.base_from_camera.ndim == 3:
+            return self.base_from_camera[steps]
+        return np.repeat(self.base_from_camera[None], len(steps), axis=0)
+
+
+@dataclass(frozen=True)
+class CameraStream:
+    """One camera's encoded frames (JPEG or PNG), one a step; decoded only when asked."""
+
+    name: str
+    frames: Sequence[bytes]
+    calibration: Calibration | None = None
+
+    def __post_init__(self) -> None:
+        if not self.frames:
+            raise ShapeError(f"CameraStream.frames of {self.name!r} is empty; expected one a step")
+
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels, from the first frame's header."""
+        return image_size(self.frames[0])
+
+    def decode(self, steps: Sequence[int] | NDArray[np.integer]) -> NDArray[np.uint8]:
+        """Decode the frames at ``steps`` to (n, H, W, 3) uint8 RGB.
+
+        Raises:
+            EpisodeError: a frame cannot be decoded, or their sizes differ.
+        """
+        images = []
+        for step in steps:
+            try:
+                images.append(decode_image(self.frames[int(step)]))
+            except EpisodeError as error:
+                message = f"{self.name} step {int(step)}: {error}"
+                raise EpisodeError(error.reason, message) from error
+        if len({image.shape for image in images}) != 1:
+            shapes = sorted({image.shape for image in images})
+            raise EpisodeError(Reason.WRONG_SHAPE, f"{self.name} changes size: {shapes}")
+        return np.stack(images)
+
+
+@dataclass(frozen=True)
+class RobotTrajectory:
+    """The robot's log. ``None`` is a quantity that the source does not give.
+
+    Attributes:
+        robot: name in `robots.models.ROBOTS`.
+        gripper: (T,) opening fraction, 0 closed, 1 open.
+        joints: (T, J) rad, in the robot description's order.
+        ee: (T, 4, 4) base_from_ee, of the frame that the robot model names ``ee``.
+    """
+
+    robot: str
+    gripper: Floats
+    joints: Floats | None = None
+    ee: Floats | None = None
+
+    def __post_init__(self) -> None:
+        n = len(check_array("RobotTrajectory.gripper", self.gripper, ["T"]))
+        if self.gripper.min(initial=0.0) < 0 or self.gripper.max(initial=1.0) > 1:
+            span = f"{self.gripper.min()} to {self.gripper.max()}"
+            raise ShapeError(f"RobotTrajectory.gripper spans {span}; expected 0 closed to 1 open")
+        if self.joints is not None:
+            check_array("RobotTrajectory.joints", self.joints, [n, "J"])
+        if self.ee is not None:
+            check_poses("RobotTrajectory.ee", self.ee, [n])
+        if self.joints is None and self.ee is None:
+            raise ShapeError("RobotTrajectory has neither joints nor ee; expected at least one")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where an episode was read: file (relative to the data set), record, sha256 of the record."""
+
+    file: str
+    record: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One episode.
+
+    Attributes:
+        id: the source's own identity, never its position in a file.
+        time: (T,) seconds from the start; ``time_provenance`` tells logged from nominal.
+        actions: {name: (T, D)}; ``action_columns`` says what each column is.
+        twin: simulated by `simulation/`, not published data.
+        notes: facts about the source's defects that a user of the data should know.
+    """
+
+    id: str
+    source: str
+    split: str
+    outcome: Outcome
+    instructions: tuple[str, ...]
+    fps: float
+    time: Floats
+    time_provenance: Provenance
+    cameras: Mapping[str, CameraStream]
+    robot: RobotTrajectory
+    actions: Mapping[str, Floats]
+    action_columns: Mapping[str, Sequence[str]]
+    licence: str
+    citation: str
+    origin: Origin
+    twin: bool = False
+    notes: Sequence[str] = field(default_factory=tuple)
+
+    def __post_init__(self) -> None:
+        if not self.id or not self.id.startswith(f"{self.source}/"):
+            raise ShapeError(f"Episode.id is {self.id!r}; expected {self.source}/<identity>")
+        if not self.fps > 0:
+            raise ShapeError(f"Episode.fps is {self.fps}; expected a positive rate in Hz")
+        if self.outcome not in ("success", "failure", "unknown"):
+            raise ShapeError(
+                f"Episode.outcome is {self.outcome!r}; expected success|failure|unknown"
+            )
+        check_array("Episode.time", self.time, ["T"])
+        if not self.cameras:
+            raise ShapeError("Episode.cameras is empty; expected at least one view")
+        for name, camera in self.cameras.items():
+            if len(camera.frames) != len(self):
+                raise ShapeError(
+                    f"Episode.cameras[{name!r}] has {len(camera.frames)} frames; "
+                    f"expected {len(self)}, one a step"
+                )
+        if len(self.robot.gripper) != len(self):
+            raise ShapeError(f"Episode.robot has {len(self.robot.gripper)} steps, not {len(self)}")
+        if set(self.actions) != set(self.action_columns):
+            raise ShapeError("Episode.actions and Episode.action_columns name different actions")
+        for name, values in self.actions.items():
+            columns = len(self.action_columns[name])
+            check_array(f"Episode.actions[{name!r}]", values, [len(self), columns])
+
+    def __len__(self) -> int:
+        return len(self.time)

@@ -1,0 +1,19 @@
+"""Where a twin keeps its ground truth, and what is in it.
+
+``truth.zarr`` lies beside ``features.json``, one group a camera of an episode, named by
+`truth_group`: arrays ``depth`` (T,H,W float32 m), ``robot_part`` (T,H,W uint8, visible pixels
+only), ``K`` (3,3), ``base_from_camera`` (T,4,4). The published layout itself holds none of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+TRUTH_STORE = "truth.zarr"
+# dataset_info.json of a twin says so in its description, so that no build can mistake it.
+TWIN_MARK = "robo4d-twin"
+
+
+def truth_group(episode_id: str, camera: str) -> str:
+    """Name of the group for one camera; ids hold slashes, so the id is hashed."""
+    return f"{hashlib.sha256(episode_id.encode()).hexdigest()[:16]}/{camera}"
