@@ -1,0 +1,269 @@
+"""RLDS data sets as tensorflow-datasets writes them, read without TensorFlow.
+
+``features.json`` says what a record holds; `decode_record` turns one `tf.train.Example` into
+arrays by it. Images stay encoded. Nested ``steps`` come back as arrays over time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+import fsspec
+import numpy as np
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
+
+from converters._example import Example
+from schemas.reasons import EpisodeError, Reason, UsageError
+from schemas.truth import TWIN_MARK
+
+_JSON_LIMIT = 16 << 20
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One leaf of features.json.
+
+    Attributes:
+        kind: "tensor", "image" or "text".
+        dtype: numpy's name for it; "bytes" for text and encoded images.
+        shape: of one value; -1 is free.
+        sequence: one value a step, under ``steps``.
+    """
+
+    kind: str
+    dtype: str
+    shape: tuple[int, ...]
+    sequence: bool
+
+
+@dataclass(frozen=True)
+class Record:
+    """One decoded record: ``values[path]`` is an array, or a list of bytes for text and images.
+
+    Sequences have time first. ``steps`` is their length.
+    """
+
+    values: Mapping[str, Any]
+    steps: int
+    split: str
+    file: str
+    record: int
+    sha256: str
+
+    def __getitem__(self, path: str) -> Any:
+        if path not in self.values:
+            raise EpisodeError(Reason.MISSING_FEATURE, f"record lacks {path!r}")
+        return self.values[path]
+
+    def text(self, path: str) -> str:
+        """A text feature; of a sequence, its first step's."""
+        value = self[path]
+        data = (value[0] if value else b"") if isinstance(value, list) else value
+        try:
+            return data.decode().strip()
+        except UnicodeDecodeError as error:
+            raise EpisodeError(Reason.WRONG_DTYPE, f"{path} is not UTF-8: {error}") from error
+
+
+@dataclass(frozen=True)
+class RldsDataset:
+    """A data set folder: its features, its files by split, and what it says of itself."""
+
+    root: str
+    name: str
+    version: str
+    description: str
+    citation: str
+    licence: str
+    features: Mapping[str, Feature]
+    files: tuple[tuple[str, str, int | None], ...]  # split, path below root, records promised
+    notes: tuple[str, ...]
+
+    @property
+    def twin(self) -> bool:
+        """Made by `simulation/`, not published."""
+        return TWIN_MARK in self.description
+
+    def stated_rate(self) -> float | None:
+        """Step rate in Hz, if the description states one ("... at 5 Hz")."""
+        found = re.search(r"\bat (\d+(?:\.\d+)?) Hz\b", self.description)
+        return float(found[1]) if found and float(found[1]) > 0 else None
+
+    def url(self, file: str) -> str:
+        """Path or URL of one of ``files``."""
+        return f"{self.root}/{file}"
+
+
+def open_rlds(data: str, required: Sequence[str]) -> RldsDataset:
+    """Find the data set at or below ``data`` (``<data>/<name>/<version>/`` or that folder itself).
+
+    Raises:
+        UsageError: nothing there, no RLDS data set, several, or one that lacks ``required``.
+    """
+    fs, path = fsspec.core.url_to_fs(data)
+    path = path.rstrip("/")
+    if not fs.isdir(path):
+        raise UsageError(f"{data} is no folder; give the folder of the data set")
+    patterns = [path + part + "/features.json" for part in ("", "/*", "/*/*")]
+    found = sorted({name for pattern in patterns for name in fs.glob(pattern)})
+    if len(found) != 1:
+        what = f"{len(found)} RLDS data sets ({', '.join(found[:4])})" if found else "no data set"
+        raise UsageError(
+            f"{data} holds {what}; expected one features.json in it, or in <name>/<version>/ below"
+        )
+    root = str(PurePosixPath(found[0]).parent)
+    features = _parse_features(_read_json(fs, found[0]))
+    missing = [name for name in required if name not in features]
+    if missing:
+        raise UsageError(
+            f"{root} is an RLDS data set but not of this source: features.json lacks "
+            f"{', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''}"
+        )
+    info_path = f"{root}/dataset_info.json"
+    info = _read_json(fs, info_path) if fs.exists(info_path) else {}
+    files, notes = _list_files(fs, root, info)
+    if not files:
+        raise UsageError(f"{root} holds features.json but no TFRecord file; is the download whole?")
+    protocol_root = fs.unstrip_protocol(root) if "://" in data else root
+    return RldsDataset(
+        root=protocol_root,
+        name=str(info.get("name") or PurePosixPath(root).parent.name),
+        version=str(info.get("version") or PurePosixPath(root).name),
+        description=str(info.get("description", "")),
+        citation=str(info.get("citation", "")),
+        licence=str((info.get("redistributionInfo") or {}).get("license", "")),
+        features=features,
+        files=tuple(files),
+        notes=tuple(notes),
+    )
+
+
+def decode_record(
+    payload: bytes, features: Mapping[str, Feature], split: str, file: str, record: int
+) -> Record:
+    """Decode one record by the data set's features; every value checked for dtype and shape.
+
+    Raises:
+        EpisodeError: `UNDECODABLE_RECORD`, `MISSING_FEATURE`, `WRONG_DTYPE` or `WRONG_SHAPE`.
+    """
+    try:
+        stored = Example.FromString(payload).features.feature
+    except DecodeError as error:
+        raise EpisodeError(
+            Reason.UNDECODABLE_RECORD, f"{len(payload)} bytes are no tf.train.Example: {error}"
+        ) from error
+    values: dict[str, Any] = {}
+    lengths: dict[str, int] = {}
+    for path, feature in features.items():
+        if path not in stored:
+            raise EpisodeError(Reason.MISSING_FEATURE, f"record lacks {path!r}")
+        values[path] = _decode_value(path, stored[path], feature)
+        if feature.sequence:
+            lengths[path] = len(values[path])
+    if len(set(lengths.values())) > 1:
+        low, high = min(lengths, key=lengths.__getitem__), max(lengths, key=lengths.__getitem__)
+        raise EpisodeError(
+            Reason.WRONG_SHAPE,
+            f"{low!r} has {lengths[low]} steps and {high!r} has {lengths[high]}; expected the same",
+        )
+    steps = next(iter(lengths.values()), 0)
+    return Record(values, steps, split, file, record, hashlib.sha256(payload).hexdigest())
+
+
+def _decode_value(path: str, stored: Any, feature: Feature) -> Any:
+    kind = stored.WhichOneof("kind")
+    wanted = {"bytes": "bytes_list", "f": "float_list"}.get(
+        "bytes" if feature.dtype == "bytes" else np.dtype(feature.dtype).kind, "int64_list"
+    )
+    # A sequence of no step is stored without a kind.
+    if kind != wanted and not (kind is None and feature.sequence):
+        raise EpisodeError(
+            Reason.WRONG_DTYPE, f"{path!r} is stored as {kind}; features.json says {feature.dtype}"
+        )
+    raw = getattr(stored, wanted).value
+    if feature.dtype == "bytes":
+        if not feature.sequence and len(raw) != 1:
+            raise EpisodeError(Reason.WRONG_SHAPE, f"{path!r} has {len(raw)} values; expected 1")
+        return list(raw) if feature.sequence else raw[0]
+    # TFDS stores every float as float32, float64 features too.
+    flat: NDArray = np.array(raw, np.float32 if wanted == "float_list" else np.int64)
+    shape = (-1, *feature.shape) if feature.sequence else feature.shape
+    size = int(np.prod(feature.shape, dtype=np.int64))
+    if size <= 0 or (len(flat) % size if feature.sequence else len(flat) != size):
+        raise EpisodeError(
+            Reason.WRONG_SHAPE, f"{path!r} has {len(flat)} values; expected shape {shape}"
+        )
+    return flat.astype(feature.dtype).reshape(shape)
+
+
+def _parse_features(tree: Any, prefix: str = "", sequence: bool = False) -> dict[str, Feature]:
+    """Flatten features.json to {path: Feature}."""
+    try:
+        if "featuresDict" in tree:
+            out: dict[str, Feature] = {}
+            for name, child in tree["featuresDict"]["features"].items():
+                out.update(_parse_features(child, f"{prefix}/{name}".lstrip("/"), sequence))
+            return out
+        if "sequence" in tree:
+            if sequence:
+                raise UsageError(f"features.json nests a sequence in a sequence at {prefix!r}")
+            return _parse_features(tree["sequence"]["feature"], prefix, True)
+        if "text" in tree:
+            return {prefix: Feature("text", "bytes", (), sequence)}
+        kind = "image" if "image" in tree else "tensor"
+        leaf = tree[kind]
+        shape = tuple(int(d) for d in leaf["shape"].get("dimensions", ()))
+        if kind == "image" or leaf["dtype"] == "string":
+            return {prefix: Feature(kind, "bytes", shape, sequence)}
+        return {prefix: Feature(kind, np.dtype(leaf["dtype"]).name, shape, sequence)}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UsageError(f"features.json is not understood at {prefix!r}: {error!r}") from error
+
+
+def _read_json(fs: fsspec.AbstractFileSystem, path: str) -> Any:
+    if fs.size(path) > _JSON_LIMIT:
+        raise UsageError(f"{path} has {fs.size(path)} bytes; at most {_JSON_LIMIT}")
+    try:
+        tree = json.loads(fs.cat_file(path))
+    except ValueError as error:
+        raise UsageError(f"{path} is no JSON: {error}") from error
+    if not isinstance(tree, dict):
+        raise UsageError(f"{path} holds a {type(tree).__name__}; expected an object")
+    return tree
+
+
+def _list_files(
+    fs: fsspec.AbstractFileSystem, root: str, info: Mapping[str, Any]
+) -> tuple[list[tuple[str, str, int | None]], list[str]]:
+    """Files that are there, with their split and promised record count; notes on what is not."""
+    promised: dict[str, dict[int, int]] = {}
+    for split in info.get("splits", []):
+        lengths = [int(n) for n in split.get("shardLengths", [])]
+        promised[str(split.get("name"))] = dict(enumerate(lengths))
+    files, notes = [], []
+    seen: dict[str, set[int]] = {}
+    for path in sorted(fs.glob(f"{root}/*.tfrecord*")):
+        name = PurePosixPath(path).name
+        match = re.search(r"-([A-Za-z0-9_]+)\.tfrecord(?:-(\d+)-of-(\d+))?$", name)
+        if match is None:
+            notes.append(f"{name} is not named as TFDS names files and was left out")
+            continue
+        split, number = match[1], int(match[2] or 0)
+        seen.setdefault(split, set()).add(number)
+        files.append((split, name, promised.get(split, {}).get(number)))
+    for split, lengths_of in promised.items():
+        absent = sorted(set(lengths_of) - seen.get(split, set()))
+        if absent:
+            lost = sum(lengths_of[n] for n in absent)
+            notes.append(
+                f"dataset_info.json names {len(absent)} file(s) of split {split!r} with {lost} "
+                "episodes that are not here"
+            )
+    return files, notes

@@ -1,0 +1,1 @@
+"""Frames and robot state to metric 4D."""

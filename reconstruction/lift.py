@@ -1,0 +1,107 @@
+"""One camera's clip to metric 4D: camera, scene depth, the robot's own depth, and what hides it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reconstruction.depth import DepthEstimate, DepthEstimator
+from reconstruction.motion import Motion
+from robots.render import RobotRenderer
+from schemas.episode import Calibration, Provenance
+from schemas.plan import ClipPlan
+
+# A robot pixel counts as visible if nothing stands closer than this in front of it: more than
+# the depth codec's error at 2 m (1.8 mm), less than a thin object lying on the robot.
+VISIBLE_MARGIN = 0.003
+
+NO_CAMERA = "the source ships no camera calibration and no solver has run"
+NO_DEPTH = "the source ships no depth and no depth backend has run"
+
+
+@dataclass
+class Lifted:
+    """Fields of a sample with their provenance; ``reasons`` says why a field is absent."""
+
+    fields: dict[str, NDArray] = field(default_factory=dict)
+    provenance: dict[str, Provenance] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    def put(self, name: str, value: NDArray, provenance: Provenance) -> None:
+        """Set a field."""
+        self.fields[name], self.provenance[name] = value, provenance
+
+    def leave_out(self, reason: str, *names: str) -> None:
+        """Mark fields as absent."""
+        for name in names:
+            self.provenance[name], self.reasons[name] = Provenance.ABSENT, reason
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        """Provenance (and reason) by field, for the sample's metadata."""
+        return {
+            name: {"provenance": str(source)}
+            | ({"reason": self.reasons[name]} if name in self.reasons else {})
+            for name, source in sorted(self.provenance.items())
+        }
+
+
+def lift_clip(
+    rgb: NDArray[np.uint8],
+    clip: ClipPlan,
+    motion: Motion,
+    calibration: Calibration | None,
+    estimator: DepthEstimator | None,
+    renderer: RobotRenderer | None,
+) -> Lifted:
+    """Everything that a clip's geometry consists of; what cannot be known is left out, with why.
+
+    Args:
+        rgb: (n, H, W, 3) frames at ``clip.steps``.
+        renderer: needed where ``calibration`` is given.
+    """
+    lifted = Lifted()
+    depth = _scene_depth(lifted, rgb, calibration, estimator)
+    if calibration is None or renderer is None:
+        lifted.leave_out(
+            NO_CAMERA, "K", "base_from_camera", "robot_depth", "robot_part", "robot_visible"
+        )
+        return lifted
+    K = np.repeat(calibration.K[None], len(clip.steps), axis=0)
+    pose = calibration.poses(clip.steps)
+    lifted.put("K", K, calibration.provenance)
+    lifted.put("base_from_camera", pose, calibration.provenance)
+    robot, part = renderer(motion.joints[clip.steps], motion.gripper[clip.steps], K, pose)
+    rendered_from = (
+        Provenance.SIMULATED
+        if calibration.provenance == Provenance.SIMULATED
+        else Provenance.ESTIMATED
+    )
+    lifted.put("robot_depth", robot, rendered_from)
+    lifted.put("robot_part", part, rendered_from)
+    if depth is None:
+        lifted.leave_out(NO_DEPTH, "robot_visible")
+    else:
+        hidden = (depth.depth > 0) & (depth.depth < robot - VISIBLE_MARGIN)
+        lifted.put("robot_visible", (robot > 0) & ~hidden, depth.provenance)
+    return lifted
+
+
+def _scene_depth(
+    lifted: Lifted,
+    rgb: NDArray[np.uint8],
+    calibration: Calibration | None,
+    estimator: DepthEstimator | None,
+) -> DepthEstimate | None:
+    if estimator is None:
+        lifted.leave_out(NO_DEPTH, "depth", "confidence")
+        return None
+    estimate = estimator(rgb, None if calibration is None else calibration.K)
+    if not estimate.metric:
+        lifted.leave_out("relative depth is not anchored to metres yet", "depth", "confidence")
+        return None
+    lifted.put("depth", estimate.depth, estimate.provenance)
+    lifted.put("confidence", estimate.confidence, estimate.provenance)
+    return estimate

@@ -1,0 +1,67 @@
+"""The robot's motion over an episode: joints measured or solved, and the poses of all links."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robo4d.geometry import rotation_angle
+from robots.kinematics import ee_poses, link_poses, pose_vectors, solve_joints
+from robots.models import RobotModel
+from schemas.episode import Episode, Provenance
+
+Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Kinematics of every step of an episode.
+
+    Attributes:
+        joints: (T, J) rad; ``joints_from`` says whether logged or solved.
+        gripper: (T,) opening.
+        ee: (T, 4, 4) base_from_ee by forward kinematics.
+        link_poses: (T, L, 7) float32, base from link: xyz m, quaternion wxyz.
+        position_error, rotation_error: (T,) m and rad against the logged ee pose; None without one.
+        flagged: (T,) bool: solved joints that miss the logged pose or jump.
+    """
+
+    joints: Floats
+    joints_from: Provenance
+    gripper: Floats
+    ee: Floats
+    link_poses: NDArray[np.float32]
+    position_error: Floats | None
+    rotation_error: Floats | None
+    flagged: NDArray[np.bool_]
+
+
+def solve_motion(episode: Episode, robot: RobotModel) -> Motion:
+    """Take the logged joints, or solve them from the logged ee poses."""
+    log = episode.robot
+    if log.joints is not None:
+        joints, source = log.joints, Provenance.MEASURED
+        if episode.twin:
+            source = Provenance.SIMULATED
+        flagged = np.zeros(len(joints), bool)
+    else:
+        assert log.ee is not None  # RobotTrajectory has one of the two
+        solution = solve_joints(robot, log.ee, episode.time)
+        joints, source, flagged = solution.joints, Provenance.ESTIMATED, solution.flagged
+    ee = ee_poses(robot, joints)
+    position = rotation = None
+    if log.ee is not None:
+        position = np.linalg.norm(ee[:, :3, 3] - log.ee[:, :3, 3], axis=1)
+        rotation = rotation_angle(ee[:, :3, :3], log.ee[:, :3, :3])
+    return Motion(
+        joints=joints,
+        joints_from=source,
+        gripper=log.gripper,
+        ee=ee,
+        link_poses=pose_vectors(link_poses(robot, joints, log.gripper)),
+        position_error=position,
+        rotation_error=rotation,
+        flagged=flagged,
+    )
