@@ -1,0 +1,1 @@
+"""What one runs: the `robo4d` command line and the engines over one plan."""

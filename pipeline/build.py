@@ -1,0 +1,307 @@
+"""Build one shard: read, check, lift and encode its episodes; the unit of work of every engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from converters import get_source
+from converters.rlds import RldsDataset, decode_record, open_rlds
+from converters.tfrecord import RecordReader, RecordSpan
+from pipeline.checks import check_motion
+from pipeline.clip import plan_clip
+from pipeline.publish import explained, publish, publish_bytes
+from reconstruction.depth.simulator import SimulatorDepth, open_truth
+from reconstruction.lift import Lifted, lift_clip
+from reconstruction.motion import Motion, solve_motion
+from robo4d import FormatError, ShapeError
+from robo4d.sample import encode_sample, sample_key
+from robo4d.shard import INDEX_SUFFIX, IndexedSample, ShardIndex, ShardWriter
+from robots.models import RobotModel, get_robot
+from robots.render import RobotRenderer
+from schemas.episode import Episode, Provenance
+from schemas.manifest import ManifestRow, QuarantineRecord
+from schemas.plan import BuildPlan, ClipPlan, EpisodeRef, ShardTask
+from schemas.reasons import EpisodeError, Reason, UsageError
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """One sample, ready for the tar."""
+
+    key: str
+    members: dict[str, bytes]
+    row: dict[str, Any]
+
+
+@dataclass
+class _Renderers:
+    """One renderer an image size, for as long as a shard is built."""
+
+    robot: RobotModel
+    made: dict[tuple[int, int], RobotRenderer] = field(default_factory=dict)
+
+    def __call__(self, height: int, width: int) -> RobotRenderer:
+        if (height, width) not in self.made:
+            self.made[height, width] = RobotRenderer(self.robot, height, width)
+        return self.made[height, width]
+
+    def close(self) -> None:
+        for renderer in self.made.values():
+            renderer.close()
+
+
+def finished(out: Path, task: ShardTask) -> ShardIndex | None:
+    """The index of a shard that is built already, by the same plan, configuration and code."""
+    try:
+        index = ShardIndex.from_json((out / f"{task.name}{INDEX_SUFFIX}").read_bytes())
+        whole = (out / index.shard).stat().st_size == index.size
+    except (FileNotFoundError, FormatError):
+        return None
+    return index if whole and index.build.get("fingerprint") == task.fingerprint else None
+
+
+def build_shard(task: ShardTask, plan: BuildPlan, out: Path) -> ShardIndex:
+    """Build one shard into ``out``: the tar first, its index last, each renamed when whole.
+
+    A bad episode becomes a quarantine row in the index; everything else that goes wrong is
+    raised and leaves nothing under a final name.
+
+    Raises:
+        OutputError: ``out`` cannot be written.
+        UsageError: the data set or the robot's description is not here.
+    """
+    dataset = open_rlds(plan.data, get_source(plan.source).required)
+    robot = get_robot(get_source(plan.source).robot)
+    renderers = _Renderers(robot)
+    rows: list[ManifestRow] = []
+    quarantine: list[QuarantineRecord] = []
+    index: ShardIndex | None = None
+    shard = f"{task.name}.tar"
+
+    def write(file: IO[bytes]) -> None:
+        nonlocal index
+        writer = ShardWriter(file)
+        seen: set[str] = set()
+        for ref in task.refs:
+            try:
+                episode = _read(ref, task, plan, dataset)
+                if episode.id in seen:
+                    raise EpisodeError(
+                        Reason.DUPLICATE_EPISODE,
+                        "an earlier record has this id",
+                        episode_id=episode.id,
+                    )
+                samples = _encode(episode, plan, dataset, robot, renderers)
+            except EpisodeError as error:
+                quarantine.append(_set_aside(ref, task, plan, error))
+                continue
+            seen.add(episode.id)
+            for sample in samples:
+                place = writer.add(sample.key, sample.members)
+                rows.append(_row(sample, place, shard))
+        index = writer.finish(
+            shard,
+            {
+                "fingerprint": task.fingerprint,
+                "rows": [row.model_dump(mode="json") for row in rows],
+                "quarantine": [row.model_dump(mode="json") for row in quarantine],
+            },
+        )
+
+    try:
+        with explained(out):
+            publish(out / shard, write)
+            assert index is not None
+            publish_bytes(out / f"{task.name}{INDEX_SUFFIX}", index.to_json())
+    finally:
+        renderers.close()
+    return index
+
+
+def _read(ref: EpisodeRef, task: ShardTask, plan: BuildPlan, dataset: RldsDataset) -> Episode:
+    if ref.defect is not None:
+        raise EpisodeError(ref.defect, ref.message)
+    try:
+        with RecordReader(dataset.url(ref.file)) as reader:
+            payload = reader.read(RecordSpan(ref.offset, ref.length, ref.crc))
+    except OSError as error:  # the file was there when the plan was made
+        raise UsageError(f"cannot read {dataset.url(ref.file)}: {error}") from error
+    record = decode_record(payload, dataset.features, task.split, ref.file, ref.record)
+    try:
+        return get_source(plan.source).convert(record, dataset, plan.config.source.fps)
+    except ShapeError as error:  # a contract that the record's values break
+        raise EpisodeError(Reason.WRONG_SHAPE, str(error)) from error
+
+
+def _encode(
+    episode: Episode,
+    plan: BuildPlan,
+    dataset: RldsDataset,
+    robot: RobotModel,
+    renderers: _Renderers,
+) -> list[_Encoded]:
+    """Every camera of an episode; all or none, so that a bad view leaves no half episode."""
+    try:
+        clip = plan_clip(episode, plan.config.clip)
+        motion = solve_motion(episode, robot)
+        check_motion(episode, robot, motion, plan.config.checks)
+        return [
+            _encode_camera(episode, name, clip, motion, plan, dataset, robot, renderers)
+            for name in episode.cameras
+        ]
+    except EpisodeError as error:
+        error.episode_id = episode.id
+        raise
+
+
+def _encode_camera(
+    episode: Episode,
+    camera: str,
+    clip: ClipPlan,
+    motion: Motion,
+    plan: BuildPlan,
+    dataset: RldsDataset,
+    robot: RobotModel,
+    renderers: _Renderers,
+) -> _Encoded:
+    stream = episode.cameras[camera]
+    rgb = stream.decode(clip.steps)
+    calibration, estimator = stream.calibration, None
+    backend = plan.config.depth.backend
+    if backend == "simulator" or (backend == "auto" and episode.twin):
+        truth = open_truth(dataset.root, episode.id, camera)
+        calibration, estimator = truth.calibration(), SimulatorDepth(truth, clip.steps)
+    renderer = renderers(*rgb.shape[1:3]) if calibration is not None else None
+    lifted = lift_clip(rgb, clip, motion, calibration, estimator, renderer)
+    _put_state(lifted, episode, clip, motion)
+    fields: dict[str, Any] = {"rgb": rgb, **lifted.fields}
+    fields["actions"] = {name: values[clip.steps] for name, values in episode.actions.items()}
+    key = sample_key(episode.id, camera, int(clip.steps[0]))
+    row = _facts(episode, camera, clip, motion, lifted, key, rgb.shape)
+    meta = _meta(episode, camera, clip, robot, lifted, row, dataset)
+    members = encode_sample(fields, meta, clip.fps, plan.config.shard.rgb_crf)
+    return _Encoded(key, members, row)
+
+
+def _put_state(lifted: Lifted, episode: Episode, clip: ClipPlan, motion: Motion) -> None:
+    steps = clip.steps
+    logged = Provenance.SIMULATED if episode.twin else Provenance.MEASURED
+    lifted.put("time", episode.time[steps], episode.time_provenance)
+    lifted.put("step", steps, logged)
+    lifted.put("joints", motion.joints[steps], motion.joints_from)
+    lifted.put("gripper", motion.gripper[steps], logged)
+    # Forward kinematics of measured joints is as measured as they are; of solved joints it is
+    # the logged pose again, to within the recorded residual.
+    lifted.put("ee", motion.ee[steps], logged)
+    lifted.put("link_poses", motion.link_poses[steps], motion.joints_from)
+    lifted.provenance["rgb"] = lifted.provenance["actions"] = logged
+
+
+def _facts(
+    episode: Episode,
+    camera: str,
+    clip: ClipPlan,
+    motion: Motion,
+    lifted: Lifted,
+    key: str,
+    shape: tuple[int, ...],
+) -> dict[str, Any]:
+    """Values of the manifest row; place and size come when the sample is written."""
+    robot = lifted.fields.get("robot_depth")
+    position, rotation = motion.position_error, motion.rotation_error
+    return {
+        "key": key,
+        "episode_id": episode.id,
+        "source": episode.source,
+        "split": episode.split,
+        "camera": camera,
+        "frames": shape[0],
+        "height": shape[1],
+        "width": shape[2],
+        "fps": clip.fps,
+        "clip_start": int(clip.steps[0]),
+        "clip_end": int(clip.steps[-1]),
+        "episode_steps": len(episode),
+        "robot": episode.robot.robot,
+        "outcome": episode.outcome,
+        "instruction": episode.instructions[0] if episode.instructions else "",
+        "twin": episode.twin,
+        "depth_from": str(lifted.provenance["depth"]),
+        "camera_from": str(lifted.provenance["K"]),
+        "joints_from": str(motion.joints_from),
+        "time_from": str(episode.time_provenance),
+        "robot_pixels": None if robot is None else float((robot > 0).mean()),
+        "ee_residual_m": None if position is None else float(position[clip.steps].max()),
+        "ee_residual_rad": None if rotation is None else float(rotation[clip.steps].max()),
+        "joints_flagged": int(motion.flagged[clip.steps].sum()),
+        "file": episode.origin.file,
+        "record": episode.origin.record,
+        "record_sha256": episode.origin.sha256,
+        "licence": episode.licence,
+    }
+
+
+def _meta(
+    episode: Episode,
+    camera: str,
+    clip: ClipPlan,
+    robot: RobotModel,
+    lifted: Lifted,
+    row: dict[str, Any],
+    dataset: RldsDataset,
+) -> dict[str, Any]:
+    quality = ("robot_pixels", "ee_residual_m", "ee_residual_rad", "joints_flagged")
+    return {
+        "id": episode.id,
+        "key": row["key"],
+        "source": episode.source,
+        "split": episode.split,
+        "camera": camera,
+        "twin": episode.twin,
+        "outcome": episode.outcome,
+        "instructions": list(episode.instructions),
+        "fields": lifted.describe(),
+        "clip": {"moving": list(clip.moving), "episode_steps": len(episode)},
+        "robot": {
+            "name": robot.name,
+            "description": robot.source,
+            "joint_names": list(robot.joint_names),
+            "link_names": list(robot.link_names),
+            "base": robot.base,
+        },
+        "actions": {name: list(columns) for name, columns in episode.action_columns.items()},
+        "quality": {name: row[name] for name in quality},
+        "licence": episode.licence,
+        "citation": episode.citation,
+        "origin": {
+            "dataset": f"{dataset.name}/{dataset.version}",
+            "file": episode.origin.file,
+            "record": episode.origin.record,
+            "sha256": episode.origin.sha256,
+        },
+        "notes": list(episode.notes),
+    }
+
+
+def _row(sample: _Encoded, place: IndexedSample, shard: str) -> ManifestRow:
+    spans = place.members.values()
+    first = min(offset for offset, _, _ in spans)
+    end = max(offset + length for offset, length, _ in spans)
+    return ManifestRow(shard=shard, offset=first, bytes=end - first, **sample.row)
+
+
+def _set_aside(
+    ref: EpisodeRef, task: ShardTask, plan: BuildPlan, error: EpisodeError
+) -> QuarantineRecord:
+    return QuarantineRecord(
+        episode_id=error.episode_id or f"{plan.source}/{ref.fallback_id}",
+        source=plan.source,
+        shard=task.name,
+        file=ref.file,
+        record=ref.record,
+        stage=error.stage,
+        reason=error.reason,
+        message=str(error),
+    )

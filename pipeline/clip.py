@@ -1,0 +1,60 @@
+"""Which steps of an episode make the clip."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robo4d.geometry import rotation_angle
+from schemas.config import ClipConfig
+from schemas.episode import Episode
+from schemas.plan import ClipPlan
+from schemas.reasons import EpisodeError, Reason
+
+
+def plan_clip(episode: Episode, config: ClipConfig) -> ClipPlan:
+    """At most ``config.frames`` steps, spread evenly over the part in which the robot moves.
+
+    Native order, no repeats: an episode with fewer moving steps gives a shorter clip. One that
+    never moves is kept whole.
+
+    Raises:
+        EpisodeError: `TOO_SHORT`, or `NON_MONOTONIC_TIME`.
+    """
+    if (np.diff(episode.time) <= 0).any():
+        step = int(np.argmax(np.diff(episode.time) <= 0)) + 1
+        raise EpisodeError(
+            Reason.NON_MONOTONIC_TIME,
+            f"time goes from {episode.time[step - 1]} to {episode.time[step]} s at step {step}",
+        )
+    first, last = _moving_part(episode, config)
+    if last - first + 1 < config.min_frames:
+        first, last = 0, len(episode) - 1
+    count = min(config.frames, last - first + 1)
+    if count < config.min_frames:
+        raise EpisodeError(
+            Reason.TOO_SHORT, f"{count} step(s); clip.min_frames is {config.min_frames}"
+        )
+    steps = np.unique(np.linspace(first, last, count).round().astype(np.int64))
+    span = float(episode.time[steps[-1]] - episode.time[steps[0]])
+    fps = (len(steps) - 1) / span if len(steps) > 1 else episode.fps
+    return ClipPlan(steps=steps, fps=fps, moving=(first, last))
+
+
+def _moving_part(episode: Episode, config: ClipConfig) -> tuple[int, int]:
+    """First and last step of the part between the first and the last motion."""
+    moving = np.zeros(max(len(episode) - 1, 0), bool)
+    dt = np.diff(episode.time)
+    log = episode.robot
+    moving |= np.abs(np.diff(log.gripper)) / dt > config.idle_gripper_speed
+    if log.joints is not None:
+        speed: NDArray = np.abs(np.diff(log.joints, axis=0)).max(axis=1) / dt
+        moving |= speed > config.idle_joint_speed
+    elif log.ee is not None:
+        shift = np.linalg.norm(np.diff(log.ee[:, :3, 3], axis=0), axis=1)
+        turn = rotation_angle(log.ee[:-1, :3, :3], log.ee[1:, :3, :3])
+        moving |= (shift / dt > config.idle_ee_speed) | (turn / dt > config.idle_joint_speed)
+    where = np.flatnonzero(moving)
+    if len(where) == 0:
+        return 0, len(episode) - 1
+    return int(where[0]), int(where[-1]) + 1

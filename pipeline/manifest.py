@@ -1,0 +1,137 @@
+"""The tables beside the shards, merged from their indexes; and `dataset.json` for readers."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import NoneType
+from typing import Any, get_args
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel
+
+from pipeline.publish import explained, publish_bytes
+from robo4d.shard import ShardIndex
+from schemas.manifest import ManifestRow, QuarantineRecord
+from schemas.plan import BuildPlan
+from schemas.reasons import Reason
+
+MANIFEST, QUARANTINE, PLAN, DATASET = (
+    "manifest.parquet",
+    "quarantine.parquet",
+    "plan.json",
+    "dataset.json",
+)
+# In this order: a bool is an int to Python, and an enumerated reason a str.
+_ARROW = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
+
+
+def merge(indexes: Iterable[ShardIndex]) -> tuple[list[ManifestRow], list[QuarantineRecord]]:
+    """Rows of all shards, in shard order. An episode id that two shards hold counts once: the
+    later one is listed in quarantine, not in the manifest.
+    """
+    rows: list[ManifestRow] = []
+    quarantine: list[QuarantineRecord] = []
+    record_of: dict[str, tuple[str, int]] = {}
+    repeated: set[tuple[str, int]] = set()
+    for index in indexes:
+        for raw in index.build.get("rows", []):
+            row = ManifestRow.model_validate(raw)
+            here = (row.file, row.record)
+            first = record_of.setdefault(row.episode_id, here)
+            if first == here:
+                rows.append(row)
+            elif here not in repeated:
+                repeated.add(here)
+                quarantine.append(
+                    QuarantineRecord(
+                        episode_id=row.episode_id,
+                        source=row.source,
+                        shard=index.shard.removesuffix(".tar"),
+                        file=row.file,
+                        record=row.record,
+                        stage="merge",
+                        reason=Reason.DUPLICATE_EPISODE,
+                        message=f"record {first[1]} of {first[0]} has this id",
+                    )
+                )
+        quarantine += [QuarantineRecord.model_validate(r) for r in index.build["quarantine"]]
+    return rows, quarantine
+
+
+def write_tables(out: Path, plan: BuildPlan, indexes: Sequence[ShardIndex]) -> None:
+    """Write ``manifest.parquet``, ``quarantine.parquet`` and ``dataset.json``.
+
+    Raises:
+        OutputError: ``out`` cannot be written.
+    """
+    rows, quarantine = merge(indexes)
+    with explained(out):
+        publish_bytes(out / MANIFEST, _parquet(ManifestRow, rows))
+        publish_bytes(out / QUARANTINE, _parquet(QuarantineRecord, quarantine))
+        publish_bytes(out / DATASET, _croissant(plan, indexes, rows))
+
+
+def read_table(path: Path) -> list[dict[str, Any]]:
+    """Rows of one of the tables."""
+    return pq.read_table(path).to_pylist()
+
+
+def _parquet(model: type[BaseModel], rows: Sequence[BaseModel]) -> bytes:
+    schema = pa.schema(
+        [
+            pa.field(name, _arrow_type(info.annotation), nullable=_optional(info.annotation))
+            for name, info in model.model_fields.items()
+        ]
+    )
+    table = pa.Table.from_pylist([row.model_dump(mode="json") for row in rows], schema=schema)
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def _optional(kind: Any) -> bool:
+    return NoneType in get_args(kind)
+
+
+def _arrow_type(kind: Any) -> pa.DataType:
+    if _optional(kind):
+        kind = next(k for k in get_args(kind) if k is not NoneType)
+    return next(arrow for python, arrow in _ARROW.items() if issubclass(kind, python))
+
+
+def _croissant(
+    plan: BuildPlan, indexes: Sequence[ShardIndex], rows: Sequence[ManifestRow]
+) -> bytes:
+    """The files of the data set in Croissant's vocabulary (mlcommons.org/croissant/1.0)."""
+    twin = " Simulated twin, not published data." if plan.twin else ""
+    files = [
+        {
+            "@type": "cr:FileObject",
+            "@id": index.shard,
+            "name": index.shard,
+            "contentUrl": index.shard,
+            "contentSize": f"{index.size} B",
+            "encodingFormat": "application/x-tar",
+            "sha256": index.sha256,
+        }
+        for index in indexes
+    ]
+    tree = {
+        "@context": {
+            "@vocab": "https://schema.org/",
+            "sc": "https://schema.org/",
+            "cr": "http://mlcommons.org/croissant/",
+            "conformsTo": "http://purl.org/dc/terms/conformsTo",
+        },
+        "@type": "sc:Dataset",
+        "conformsTo": "http://mlcommons.org/croissant/1.0",
+        "name": f"robo4d-{plan.source}",
+        "description": f"{len(rows)} clips built from {plan.dataset} by robo4d.{twin}",
+        "license": sorted({row.licence for row in rows}),
+        "distribution": files,
+    }
+    return json.dumps(tree, indent=1, sort_keys=True).encode()

@@ -1,0 +1,144 @@
+"""Check a finished build against its plan: hashes, samples decoded, nothing lost or doubled."""
+
+from __future__ import annotations
+
+import hashlib
+import tarfile
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.manifest import MANIFEST, PLAN, QUARANTINE, merge, read_table
+from robo4d import Robo4dError
+from robo4d.reader import Dataset, Sample
+from robo4d.sample import MEMBER_OF_FIELD, check_fields, sample_key
+from robo4d.shard import INDEX_SUFFIX, ShardIndex
+from schemas.plan import BuildPlan
+from schemas.reasons import UsageError
+
+
+@dataclass
+class Verdict:
+    """What was checked and what was wrong; ``problems`` is empty for a sound build."""
+
+    shards: int = 0
+    samples: int = 0
+    episodes_built: int = 0
+    episodes_quarantined: int = 0
+    episodes_planned: int = 0
+    bytes: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+def read_plan(out: Path) -> BuildPlan:
+    """The plan that a build wrote beside its shards.
+
+    Raises:
+        UsageError: there is none, or it is damaged.
+    """
+    path = out / PLAN
+    try:
+        return BuildPlan.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise UsageError(f"{out} holds no build: {path.name} cannot be read ({error})") from error
+    except ValueError as error:
+        raise UsageError(f"{path} is damaged: {error}") from error
+
+
+def verify(out: Path, progress: Callable[[int, int], None] | None = None) -> Verdict:
+    """Verify a build: shards against their hashes, samples against the format, counts against
+    plan and quarantine, tables against indexes.
+
+    Args:
+        progress: called with (shards done, shards in all).
+
+    Raises:
+        UsageError: ``out`` holds no build.
+    """
+    plan = read_plan(out)
+    verdict = Verdict(episodes_planned=plan.episodes)
+    indexes: list[ShardIndex] = []
+    for number, task in enumerate(plan.shards):
+        if progress is not None:
+            progress(number, len(plan.shards))
+        path = out / f"{task.name}.tar"
+        try:
+            index = ShardIndex.from_json((out / f"{task.name}{INDEX_SUFFIX}").read_bytes())
+            if index.build.get("fingerprint") != task.fingerprint:
+                verdict.problems.append(f"{task.name}: built by another plan or other code")
+            _verify_shard(path, index, verdict)
+            indexes.append(index)
+        except OSError as error:
+            verdict.problems.append(f"{task.name}: {error.strerror or error}: {error.filename}")
+        except Robo4dError as error:
+            verdict.problems.append(f"{task.name}: {error}")
+    extra = {p.stem for p in out.glob("*.tar")} - {task.name for task in plan.shards}
+    verdict.problems += [f"{name}.tar is in no plan" for name in sorted(extra)]
+    _verify_counts(out, plan, indexes, verdict)
+    return verdict
+
+
+def _verify_shard(path: Path, index: ShardIndex, verdict: Verdict) -> None:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    if digest.hexdigest() != index.sha256 or path.stat().st_size != index.size:
+        verdict.problems.append(f"{path.name}: bytes differ from the index's sha256")
+        return
+    with tarfile.open(path) as tar:
+        inside = [(info.name, info.offset_data, info.size) for info in tar]
+    told = [
+        (f"{sample.key}.{name}", offset, length)
+        for sample in index.samples
+        for name, (offset, length, _) in sample.members.items()
+    ]
+    if inside != told:
+        verdict.problems.append(f"{path.name}: the index does not list what the tar holds")
+    for sample in Dataset(str(path)):
+        try:
+            _verify_sample(sample)
+        except Robo4dError as error:
+            verdict.problems.append(f"{path.name}: {sample.key}: {error}")
+        verdict.samples += 1
+    verdict.shards += 1
+    verdict.bytes += index.size
+
+
+def _verify_sample(sample: Sample) -> None:
+    meta = sample.meta
+    fields = {name: getattr(sample, name) for name in MEMBER_OF_FIELD if name in sample}
+    frames, height, width = check_fields(fields)
+    if (frames, [height, width]) != (meta["frames"], meta["size"]):
+        raise Robo4dError(f"{frames} frames of {height}x{width}; meta says otherwise")
+    if sample_key(meta["id"], meta["camera"], int(sample.step[0])) != sample.key:
+        raise Robo4dError("the key is not that of its id, camera and first step")
+    for name, said in meta["fields"].items():
+        if (said["provenance"] == "absent") == (name in fields):
+            raise Robo4dError(f"{name} is {said['provenance']} in meta; the member says otherwise")
+
+
+def _verify_counts(out: Path, plan: BuildPlan, indexes: list[ShardIndex], verdict: Verdict) -> None:
+    rows, quarantine = merge(indexes)
+    built = {(row.file, row.record) for row in rows}
+    aside = Counter((row.file, row.record) for row in quarantine)
+    planned = {(ref.file, ref.record) for task in plan.shards for ref in task.refs}
+    verdict.episodes_built, verdict.episodes_quarantined = len(built), len(aside)
+    for what, refs in (
+        ("planned but neither built nor quarantined", planned - built - set(aside)),
+        ("built or quarantined but not planned", (built | set(aside)) - planned),
+        ("both built and quarantined", built & set(aside)),
+        ("quarantined twice", {ref for ref, n in aside.items() if n > 1}),
+    ):
+        verdict.problems += [f"record {n} of {file} is {what}" for file, n in sorted(refs)]
+    if len({row.key for row in rows}) != len(rows):
+        verdict.problems.append("two samples share a key")
+    for name, expected in ((MANIFEST, rows), (QUARANTINE, quarantine)):
+        try:
+            same = read_table(out / name) == [row.model_dump(mode="json") for row in expected]
+        except (OSError, ValueError) as error:
+            verdict.problems.append(f"{name} cannot be read: {error}")
+            continue
+        if not same:
+            verdict.problems.append(f"{name} differs from the shards' own indexes")

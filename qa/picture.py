@@ -1,0 +1,75 @@
+"""One picture of a sample: RGB, depth and the robot drawn over the image, at a few times."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from robo4d import Sample
+from schemas.reasons import UsageError
+
+Image = NDArray[np.uint8]
+_ABSENT = (64, 64, 64)
+
+
+def save_picture(sample: Sample, path: Path, columns: int = 4) -> None:
+    """Write `picture` as PNG.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    image = picture(sample, columns)
+    if not path.parent.is_dir() or not cv2.imwrite(str(path), image[..., ::-1]):
+        raise UsageError(f"cannot write {path}; is its folder there, and does it end in .png?")
+
+
+def picture(sample: Sample, columns: int = 4) -> Image:
+    """Rows RGB, depth, robot overlay; ``columns`` frames over the clip. (h, w, 3) uint8."""
+    times = np.linspace(0, sample.meta["frames"] - 1, columns).round().astype(int)
+    rgb = sample.rgb[times]
+    rows = [rgb]
+    rows.append(depth_colours(sample.depth[times]) if "depth" in sample else _blank(rgb, "depth"))
+    if "robot_part" in sample:
+        rows.append(overlay(rgb, sample.robot_part[times], sample.robot_visible[times]))
+    else:
+        rows.append(_blank(rgb, "robot"))
+    return np.concatenate([np.concatenate(list(row), axis=1) for row in rows], axis=0)
+
+
+def depth_colours(depth: NDArray[np.float32]) -> Image:
+    """Depth (T, H, W) in m to colours, near warm and far cold, black where unknown."""
+    known = depth[depth > 0]
+    if known.size == 0:
+        return np.zeros((*depth.shape, 3), np.uint8)
+    low, high = np.percentile(known, [1, 99])
+    inverse = (1 / np.clip(depth, low, max(high, low + 1e-3)) - 1 / high) / (1 / low - 1 / high)
+    levels = np.clip(inverse * 255, 0, 255).astype(np.uint8)
+    colours = np.stack([cv2.applyColorMap(frame, cv2.COLORMAP_TURBO) for frame in levels])
+    return np.where(depth[..., None] > 0, colours[..., ::-1], 0).astype(np.uint8)
+
+
+def overlay(rgb: Image, part: NDArray[np.uint8], visible: NDArray[np.bool_]) -> Image:
+    """Part colours over the image (T, H, W, 3): strong where it shows, faint where hidden."""
+    palette = cv2.applyColorMap(
+        (np.arange(256) * 47 % 256).astype(np.uint8)[:, None], cv2.COLORMAP_HSV
+    )[:, 0, ::-1]
+    weight = np.where(visible, 0.55, np.where(part > 0, 0.2, 0.0))[..., None]
+    out = (rgb * (1 - weight) + palette[part] * weight).astype(np.uint8)
+    for frame, mask in zip(out, part > 0, strict=True):
+        edges, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(frame, edges, -1, (255, 255, 255), 1)
+    return out
+
+
+def _blank(rgb: Image, what: str) -> Image:
+    out = np.full_like(rgb, _ABSENT[0])
+    scale = rgb.shape[2] / 320
+    for frame in out:
+        place = (int(8 * scale), rgb.shape[1] // 2)
+        cv2.putText(
+            frame, f"{what}: absent", place, cv2.FONT_HERSHEY_SIMPLEX, scale, (220, 220, 220), 1
+        )
+    return out
