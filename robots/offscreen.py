@@ -7,6 +7,7 @@ start processes by spawn, never by fork, once one was made.
 from __future__ import annotations
 
 import os
+import sys
 from types import TracebackType
 
 import mujoco
@@ -140,6 +141,11 @@ def _gl_context(height: int, width: int) -> mujoco.GLContext:
     )
     if getattr(mujoco, "GLContext", None) is None:
         raise RenderingUnavailable(install)
+    if sys.platform == "linux" and mujoco.GLContext.__module__.startswith("mujoco.glfw"):
+        raise RenderingUnavailable(
+            "mujoco was imported before the package robots and chose GLFW, which needs a display: "
+            "import robots first, or set MUJOCO_GL=egl"
+        )
     try:
         return mujoco.GLContext(width, height)
     except (ImportError, RuntimeError, AttributeError, OSError) as error:
