@@ -92,8 +92,8 @@ class RldsDataset:
         return TWIN_MARK in self.description
 
     def stated_rate(self) -> float | None:
-        """Step rate in Hz, if the description states one ("... at 5 Hz")."""
-        found = re.search(r"\bat (\d+(?:\.\d+)?) Hz\b", self.description)
+        """Step rate in Hz, if the description states the layout's ("... as RLDS, at 5 Hz")."""
+        found = re.search(r"\bRLDS\b[^.\n]*\bat (\d+(?:\.\d+)?) Hz\b", self.description)
         return float(found[1]) if found and float(found[1]) > 0 else None
 
     def url(self, file: str) -> str:

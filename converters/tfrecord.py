@@ -162,6 +162,10 @@ class RecordReader:
                 Reason.TRUNCATED_RECORD, f"{self._url} ends inside the record at {span.offset}"
             )
         payload, (crc,) = data[: span.length], _CRC.unpack_from(data, span.length)
+        if crc != span.crc:
+            raise EpisodeError(
+                Reason.BAD_CRC, f"{self._url} changed at {span.offset} since it was indexed"
+            )
         if masked_crc(payload) != crc:
             raise EpisodeError(
                 Reason.BAD_CRC, f"record of {span.length} bytes at {span.offset} fails its CRC32C"

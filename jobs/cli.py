@@ -180,7 +180,7 @@ def inspect(
 def twin(
     source: Source,
     out: Annotated[Path, typer.Option("--out", "-o", help="new folder for the data set")],
-    episodes: Annotated[int, typer.Option(min=1)] = 4,
+    episodes: Annotated[int, typer.Option(min=1)] = 3,
     seed: int = 0,
 ) -> None:
     """Simulate a small data set in a source's published layout, with ground truth beside it."""
@@ -210,7 +210,14 @@ def _make_plan(
     if data is None:
         from simulation.twin import default_twin
 
-        data = str(default_twin(source, _cache() / "twins"))
+        with _progress() as progress:
+            bar = progress.add_task("simulating a twin, once", total=None)
+            made = default_twin(
+                source,
+                _cache() / "twins",
+                progress=lambda n, total: progress.update(bar, completed=n, total=total),
+            )
+        data = str(made)
     return make_plan(source, data, settings, _cache() / "index")
 
 

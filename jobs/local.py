@@ -48,7 +48,8 @@ def run_local(plan: BuildPlan, out: Path, workers: int, done: Done) -> list[Shar
         indexes: dict[str, ShardIndex] = {}
         todo = []
         for task in plan.shards:
-            index = finished(out, task)
+            with explained(out):
+                index = finished(out, task)
             if index is None:
                 todo.append(task)
             else:

@@ -191,6 +191,8 @@ def _put_state(lifted: Lifted, episode: Episode, clip: ClipPlan, motion: Motion)
     lifted.put("time", episode.time[steps], episode.time_provenance)
     lifted.put("step", steps, logged)
     lifted.put("joints", motion.joints[steps], motion.joints_from)
+    if motion.joints_from == Provenance.ESTIMATED:
+        lifted.put("joints_flagged", motion.flagged[steps], Provenance.ESTIMATED)
     lifted.put("gripper", motion.gripper[steps], logged)
     # Forward kinematics of measured joints is as measured as they are; of solved joints it is
     # the logged pose again, to within the recorded residual.

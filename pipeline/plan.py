@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from functools import lru_cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from converters import get_source
@@ -19,8 +19,10 @@ _CODE = ("robo4d", "schemas", "robots", "converters", "reconstruction", "pipelin
 _LIBRARIES = (
     "av",
     "mujoco",
+    "mujoco-menagerie",
     "numcodecs",
     "numpy",
+    "robosuite",
     "opencv-python-headless",
     "safetensors",
     "scipy",
@@ -37,7 +39,11 @@ def code_version() -> str:
         for path in sorted((root / folder).rglob("*.py")):
             digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
     for library in _LIBRARIES:
-        digest.update(f"{library}=={version(library)}".encode())
+        try:
+            found = version(library)
+        except PackageNotFoundError:
+            found = "none"
+        digest.update(f"{library}=={found}".encode())
     return digest.hexdigest()
 
 
@@ -71,9 +77,10 @@ def make_plan(source: str, data: str, config: BuildConfig, cache: Path | None = 
     # How much bad data is tolerated changes no byte of a shard.
     bytes_config = config.model_copy(update={"quarantine": QuarantineConfig()})
     shards = []
-    identity = f"{source}/{dataset.name}/{dataset.version}"
-    if dataset.stated_rate():
-        identity += f"@{dataset.stated_rate()}"
+    # The description states the rate, and of a twin its seed.
+    identity = f"{source}/{dataset.name}/{dataset.version}/{dataset.description}"
+    if dataset.stated_rate() and config.source.fps is None:
+        notes.append(f"step rate {dataset.stated_rate():g} Hz, as the data set's description says")
     for split, refs in sorted(by_split.items()):
         size = config.shard.episodes
         for number, start in enumerate(range(0, len(refs), size)):

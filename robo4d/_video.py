@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import av
 import numpy as np
-from av.video.reformatter import Interpolation
+from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from robo4d._errors import FormatError, ShapeError
@@ -45,9 +45,10 @@ def encode_rgb(rgb: NDArray[np.uint8], fps: float, crf: int = 18) -> bytes:
         context = stream.codec_context
         context.colorspace = context.color_primaries = context.color_trc = _BT601
         context.color_range = 1  # limited
+        convert = VideoReformatter()  # keeps swscale's tables; a frame's own would remake them
         for image in rgb:
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-            frame = frame.reformat(format=stream.pix_fmt, interpolation=_EXACT)
+            frame = convert.reformat(frame, format=stream.pix_fmt, interpolation=_EXACT)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return buffer.getvalue()
@@ -71,8 +72,9 @@ def decode_rgb(data: bytes) -> NDArray[np.uint8]:
                 )
             stream.thread_type = "AUTO"
             # A list, not an array sized by the header: what the header claims costs nothing.
+            convert = VideoReformatter()
             frames = [
-                frame.to_ndarray(format="rgb24", interpolation=_EXACT)
+                convert.reformat(frame, format="rgb24", interpolation=_EXACT).to_ndarray()
                 for frame in container.decode(stream)
             ]
     except av.FFmpegError as error:

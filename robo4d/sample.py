@@ -15,6 +15,7 @@ robot_visible           robot_visible.r4a       T,H,W bool, robot pixels not hid
 K, base_from_camera     camera.safetensors      T,3,3 and T,4,4 float64
 time, step              state.safetensors       T float64 s, T int64 (index in the episode)
 joints, gripper, ee     state.safetensors       T,J float64 rad; T float64 0..1; T,4,4 float64
+joints_flagged          state.safetensors       T bool, solved joints that miss the logged pose
 link_poses              state.safetensors       T,L,7 float32, base from link: xyz m, wxyz
 actions                 actions.safetensors     {name: T,D float64}, columns in meta["actions"]
 meta                    meta.json               text, outcome, provenance, quality, licence, origin
@@ -53,6 +54,7 @@ MEMBER_OF_FIELD = {
     "time": "state.safetensors",
     "step": "state.safetensors",
     "joints": "state.safetensors",
+    "joints_flagged": "state.safetensors",
     "gripper": "state.safetensors",
     "ee": "state.safetensors",
     "link_poses": "state.safetensors",
@@ -98,6 +100,8 @@ def check_fields(fields: Mapping[str, Any]) -> tuple[int, int, int]:
     for name in ("base_from_camera", "ee"):
         if name in fields:
             check_poses(name, fields[name], [n])
+    if "joints_flagged" in fields:
+        check_array("joints_flagged", fields["joints_flagged"], [n], "b")
     if "step" in fields:
         check_array("step", fields["step"], [n], "i")
     if "link_poses" in fields:

@@ -43,15 +43,17 @@ def menagerie() -> Path:
     return _shared("robots")
 
 
-@pytest.fixture
-def run_cli(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def _cli(cache: Path) -> Run:
     """The real command in a process of its own, with a cache of its own."""
 
-    def run(*args: object, **env: str) -> subprocess.CompletedProcess[str]:
+    def run(*args: object) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "jobs.cli", *map(str, args)],
             cwd=REPO,
-            env={**os.environ, "ROBO4D_CACHE": str(tmp_path / "cache"), "COLUMNS": "200", **env},
+            env={**os.environ, "ROBO4D_CACHE": str(cache), "COLUMNS": "200"},
             capture_output=True,
             text=True,
             timeout=300,
@@ -59,3 +61,24 @@ def run_cli(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
+
+
+@pytest.fixture
+def run_cli(tmp_path: Path) -> Run:
+    """The `robo4d` command."""
+    return _cli(tmp_path / "cache")
+
+
+@pytest.fixture(scope="session")
+def run_cli_session(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The same, for fixtures that outlive a test."""
+    return _cli(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def droid_twin(tmp_path_factory: pytest.TempPathFactory, run_cli_session: Run) -> Path:
+    """A twin of DROID with two episodes, made by the real command: its data set folder."""
+    out = tmp_path_factory.mktemp("twin") / "made"
+    done = run_cli_session("twin", "-s", "droid", "--out", out, "--episodes", 2)
+    assert done.returncode == 0, done.stderr
+    return Path(done.stdout.strip())
