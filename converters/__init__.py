@@ -7,43 +7,38 @@ later, in `reconstruction` and `pipeline.checks`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from converters import bridge, droid
-from converters.rlds import Record, RldsDataset
-from schemas.episode import Episode
+from converters.rlds import open_rlds
+from converters.source import OpenedSource, RldsSource
 from schemas.reasons import UsageError, did_you_mean
 
 
-@dataclass(frozen=True)
-class Source:
-    """One source as it is published.
-
-    Attributes:
-        layout: name of the layout, recorded in the plan.
-        required: features without which a folder is not this source.
-        robot: name in `robots.models.ROBOTS`.
-        convert: one decoded record to an `Episode`; raises `EpisodeError` for a bad one.
-    """
-
-    layout: str
-    required: tuple[str, ...]
-    robot: str
-    convert: Callable[[Record, RldsDataset, float | None], Episode]
+def _open_droid(data: str) -> OpenedSource:
+    return RldsSource(open_rlds(data, droid.REQUIRED), droid.convert)
 
 
-SOURCES: dict[str, Source] = {
-    "droid": Source("rlds", droid.REQUIRED, droid.ROBOT, droid.convert),
-    "bridge": Source("rlds", bridge.REQUIRED, bridge.ROBOT, bridge.convert),
-}
+def _open_bridge(data: str) -> OpenedSource:
+    return RldsSource(open_rlds(data, bridge.REQUIRED), bridge.convert)
 
 
-def get_source(name: str) -> Source:
-    """The source called ``name``.
+SOURCES: dict[str, Callable[[str], OpenedSource]] = {"droid": _open_droid, "bridge": _open_bridge}
 
-    Raises:
-        UsageError: unknown, with the nearest name.
-    """
+
+def check_source(name: str) -> None:
+    """Raises `UsageError` for an unknown source, with the nearest name."""
     if name not in SOURCES:
         raise UsageError(did_you_mean("source", name, SOURCES))
-    return SOURCES[name]
+
+
+def open_source(name: str, data: str) -> OpenedSource:
+    """Open the data set at ``data`` (a folder or fsspec URL) as one of ``SOURCES``.
+
+    Raises:
+        UsageError: unknown source, or no such data set there.
+    """
+    check_source(name)
+    return SOURCES[name](data)
+
+
+__all__ = ["SOURCES", "OpenedSource", "check_source", "open_source"]

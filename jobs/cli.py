@@ -201,12 +201,12 @@ def twin(
 def _make_plan(
     source: str, data: str | None, config: Path | None, overrides: list[str] | None
 ) -> BuildPlan:
-    from converters import get_source
+    from converters import check_source
     from pipeline.plan import make_plan
     from schemas.config import load_config
 
     settings = load_config(config, overrides or ())
-    get_source(source)  # an unknown source is said before a twin is made for it
+    check_source(source)  # an unknown source is said before a twin is made for it
     if data is None:
         from simulation.twin import default_twin
 

@@ -6,16 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from converters import get_source
-from converters.rlds import RldsDataset, decode_record, open_rlds
-from converters.tfrecord import RecordReader, RecordSpan
+from converters import open_source
 from pipeline.checks import check_motion
 from pipeline.clip import plan_clip
 from pipeline.publish import explained, publish, publish_bytes
 from reconstruction.depth.simulator import SimulatorDepth, open_truth
 from reconstruction.lift import Lifted, lift_clip
 from reconstruction.motion import Motion, solve_motion
-from robo4d import FormatError, ShapeError
+from robo4d import FormatError
 from robo4d.sample import encode_sample, sample_key
 from robo4d.shard import INDEX_SUFFIX, IndexedSample, ShardIndex, ShardWriter
 from robots.models import RobotModel, get_robot
@@ -23,7 +21,7 @@ from robots.render import RobotRenderer
 from schemas.episode import Episode, Provenance
 from schemas.manifest import ManifestRow, QuarantineRecord
 from schemas.plan import BuildPlan, ClipPlan, EpisodeRef, ShardTask
-from schemas.reasons import EpisodeError, Reason, UsageError
+from schemas.reasons import EpisodeError, Reason
 
 
 @dataclass(frozen=True)
@@ -37,15 +35,15 @@ class _Encoded:
 
 @dataclass
 class _Renderers:
-    """One renderer an image size, for as long as a shard is built."""
+    """One renderer a robot and image size, for as long as a shard is built."""
 
-    robot: RobotModel
-    made: dict[tuple[int, int], RobotRenderer] = field(default_factory=dict)
+    made: dict[tuple[str, int, int], RobotRenderer] = field(default_factory=dict)
 
-    def __call__(self, height: int, width: int) -> RobotRenderer:
-        if (height, width) not in self.made:
-            self.made[height, width] = RobotRenderer(self.robot, height, width)
-        return self.made[height, width]
+    def __call__(self, robot: RobotModel, height: int, width: int) -> RobotRenderer:
+        key = (robot.name, height, width)
+        if key not in self.made:
+            self.made[key] = RobotRenderer(robot, height, width)
+        return self.made[key]
 
     def close(self) -> None:
         for renderer in self.made.values():
@@ -72,9 +70,8 @@ def build_shard(task: ShardTask, plan: BuildPlan, out: Path) -> ShardIndex:
         OutputError: ``out`` cannot be written.
         UsageError: the data set or the robot's description is not here.
     """
-    dataset = open_rlds(plan.data, get_source(plan.source).required)
-    robot = get_robot(get_source(plan.source).robot)
-    renderers = _Renderers(robot)
+    source = open_source(plan.source, plan.data)
+    renderers = _Renderers()
     rows: list[ManifestRow] = []
     quarantine: list[QuarantineRecord] = []
     index: ShardIndex | None = None
@@ -86,14 +83,14 @@ def build_shard(task: ShardTask, plan: BuildPlan, out: Path) -> ShardIndex:
         seen: set[str] = set()
         for ref in task.refs:
             try:
-                episode = _read(ref, task, plan, dataset)
+                episode = source.read(ref, task.split, plan.config.source.fps)
                 if episode.id in seen:
                     raise EpisodeError(
                         Reason.DUPLICATE_EPISODE,
                         "an earlier record has this id",
                         episode_id=episode.id,
                     )
-                samples = _encode(episode, plan, dataset, robot, renderers)
+                samples = _encode(episode, plan, renderers)
             except EpisodeError as error:
                 quarantine.append(_set_aside(ref, task, plan, error))
                 continue
@@ -120,35 +117,15 @@ def build_shard(task: ShardTask, plan: BuildPlan, out: Path) -> ShardIndex:
     return index
 
 
-def _read(ref: EpisodeRef, task: ShardTask, plan: BuildPlan, dataset: RldsDataset) -> Episode:
-    if ref.defect is not None:
-        raise EpisodeError(ref.defect, ref.message)
-    try:
-        with RecordReader(dataset.url(ref.file)) as reader:
-            payload = reader.read(RecordSpan(ref.offset, ref.length, ref.crc))
-    except OSError as error:  # the file was there when the plan was made
-        raise UsageError(f"cannot read {dataset.url(ref.file)}: {error}") from error
-    record = decode_record(payload, dataset.features, task.split, ref.file, ref.record)
-    try:
-        return get_source(plan.source).convert(record, dataset, plan.config.source.fps)
-    except ShapeError as error:  # a contract that the record's values break
-        raise EpisodeError(Reason.WRONG_SHAPE, str(error)) from error
-
-
-def _encode(
-    episode: Episode,
-    plan: BuildPlan,
-    dataset: RldsDataset,
-    robot: RobotModel,
-    renderers: _Renderers,
-) -> list[_Encoded]:
+def _encode(episode: Episode, plan: BuildPlan, renderers: _Renderers) -> list[_Encoded]:
     """Every camera of an episode; all or none, so that a bad view leaves no half episode."""
+    robot = get_robot(episode.robot.robot)
     try:
         clip = plan_clip(episode, plan.config.clip)
         motion = solve_motion(episode, robot)
         check_motion(episode, robot, motion, plan.config.checks)
         return [
-            _encode_camera(episode, name, clip, motion, plan, dataset, robot, renderers)
+            _encode_camera(episode, name, clip, motion, plan, robot, renderers)
             for name in episode.cameras
         ]
     except EpisodeError as error:
@@ -162,7 +139,6 @@ def _encode_camera(
     clip: ClipPlan,
     motion: Motion,
     plan: BuildPlan,
-    dataset: RldsDataset,
     robot: RobotModel,
     renderers: _Renderers,
 ) -> _Encoded:
@@ -171,16 +147,16 @@ def _encode_camera(
     calibration, estimator = stream.calibration, None
     backend = plan.config.depth.backend
     if backend == "simulator" or (backend == "auto" and episode.twin):
-        truth = open_truth(dataset.root, episode.id, camera)
+        truth = open_truth(plan.data, episode.id, camera)
         calibration, estimator = truth.calibration(), SimulatorDepth(truth, clip.steps)
-    renderer = renderers(*rgb.shape[1:3]) if calibration is not None else None
+    renderer = renderers(robot, *rgb.shape[1:3]) if calibration is not None else None
     lifted = lift_clip(rgb, clip, motion, calibration, estimator, renderer)
     _put_state(lifted, episode, clip, motion)
     fields: dict[str, Any] = {"rgb": rgb, **lifted.fields}
     fields["actions"] = {name: values[clip.steps] for name, values in episode.actions.items()}
     key = sample_key(episode.id, camera, int(clip.steps[0]))
     row = _facts(episode, camera, clip, motion, lifted, key, rgb.shape)
-    meta = _meta(episode, camera, clip, robot, lifted, row, dataset)
+    meta = _meta(episode, camera, clip, robot, lifted, row, plan)
     members = encode_sample(fields, meta, clip.fps, plan.config.shard.rgb_crf)
     return _Encoded(key, members, row)
 
@@ -252,7 +228,7 @@ def _meta(
     robot: RobotModel,
     lifted: Lifted,
     row: dict[str, Any],
-    dataset: RldsDataset,
+    plan: BuildPlan,
 ) -> dict[str, Any]:
     quality = ("robot_pixels", "ee_residual_m", "ee_residual_rad", "joints_flagged")
     return {
@@ -278,7 +254,8 @@ def _meta(
         "licence": episode.licence,
         "citation": episode.citation,
         "origin": {
-            "dataset": f"{dataset.name}/{dataset.version}",
+            "dataset": plan.dataset,
+            "layout": plan.layout,
             "file": episode.origin.file,
             "record": episode.origin.record,
             "sha256": episode.origin.sha256,

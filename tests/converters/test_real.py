@@ -3,21 +3,14 @@
 import numpy as np
 import pytest
 
-from converters import get_source
-from converters.rlds import decode_record, open_rlds
-from converters.tfrecord import RecordReader, index_file
+from converters import open_source
 
 
 def episodes(source: str, data):
-    layout = get_source(source)
-    dataset = open_rlds(str(data), layout.required)
-    for split, file, promised in dataset.files:
-        index = index_file(dataset.url(file))
-        assert len(index.records) == promised
-        with RecordReader(dataset.url(file)) as reader:
-            for n, span in enumerate(index.records):
-                record = decode_record(reader.read(span), dataset.features, split, file, n)
-                yield layout.convert(record, dataset, None)
+    opened = open_source(source, str(data))
+    for split, refs in opened.refs(None).items():
+        for ref in refs:
+            yield opened.read(ref, split, None)
 
 
 def test_droid_identity_outcome_rate_and_cameras(droid_data):
@@ -42,7 +35,7 @@ def test_bridge_blank_views_are_told_by_their_pixels(bridge_data):
 @pytest.mark.parametrize("source", ["droid", "bridge"])
 def test_notes_name_what_is_not_here(source, request):
     data = request.getfixturevalue(f"{source}_data")
-    notes = open_rlds(str(data), get_source(source).required).notes
+    notes = open_source(source, str(data)).dataset.notes
     assert any("split 'val'" in note for note in notes) == (source == "bridge")
 
 

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 import pytest
 
-from converters import get_source
-from converters.rlds import decode_record, open_rlds
+from converters import open_source
+from converters.rlds import decode_record
 from converters.tfrecord import RecordReader, index_file
 from schemas.images import decode_image
 
@@ -27,7 +27,7 @@ def test_every_field_of_every_step_equals_tfds(source, request, tmp_path):
     if not PYTHON:
         pytest.skip("ROBO4D_REFERENCE_PYTHON is not set: run this through `make reference`")
     data = request.getfixturevalue(f"{source}_data")
-    dataset = open_rlds(str(data), get_source(source).required)
+    dataset = open_source(source, str(data)).dataset
     subprocess.run([PYTHON, DUMP, dataset.root, "train", tmp_path], check=True)
     number = 0
     for split, file, _ in dataset.files:

@@ -6,23 +6,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from records import droid_values, example_bytes, write_droid
 
-from converters import SOURCES
+from converters import bridge, droid
 from converters.rlds import decode_record, open_rlds
 from schemas.reasons import EpisodeError, Reason, UsageError
-
-DROID = SOURCES["droid"]
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     root = tmp_path_factory.mktemp("rlds")
     write_droid(root, [example_bytes(droid_values())])
-    return open_rlds(str(root), DROID.required)
+    return open_rlds(str(root), droid.REQUIRED)
 
 
 def convert(payload, dataset):
     record = decode_record(payload, dataset.features, "train", "file", 0)
-    return DROID.convert(record, dataset, None)
+    return droid.convert(record, dataset, None)
 
 
 def reason_of(values, dataset) -> Reason:
@@ -86,12 +84,12 @@ def test_mutated_records_are_read_or_refused_never_a_crash(dataset, data):
 
 def test_a_folder_that_is_no_data_set_says_what_was_looked_for(tmp_path):
     with pytest.raises(UsageError, match="holds no data set; expected one features.json"):
-        open_rlds(str(tmp_path), DROID.required)
+        open_rlds(str(tmp_path), droid.REQUIRED)
     with pytest.raises(UsageError, match="is no folder"):
-        open_rlds(str(tmp_path / "nowhere"), DROID.required)
+        open_rlds(str(tmp_path / "nowhere"), droid.REQUIRED)
     write_droid(tmp_path, [b""])
     with pytest.raises(UsageError, match=r"not of this source: features\.json lacks"):
-        open_rlds(str(tmp_path), SOURCES["bridge"].required)
+        open_rlds(str(tmp_path), bridge.REQUIRED)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"featuresDict": {"features": {"a": {}}}}'])
@@ -99,10 +97,10 @@ def test_a_damaged_features_json_is_explained(tmp_path, text):
     file = write_droid(tmp_path, [b""])
     (file.parent / "features.json").write_text(text)
     with pytest.raises(UsageError, match=r"features\.json"):
-        open_rlds(str(tmp_path), DROID.required)
+        open_rlds(str(tmp_path), droid.REQUIRED)
 
 
 def test_the_stated_rate_is_used(droid_data):
-    dataset = open_rlds(str(droid_data), DROID.required)
+    dataset = open_rlds(str(droid_data), droid.REQUIRED)
     assert dataset.stated_rate() == 5.0
     assert not dataset.twin

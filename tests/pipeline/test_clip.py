@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from records import droid_values, example_bytes, write_droid
 
-from converters import SOURCES
+from converters import droid
 from converters.rlds import decode_record, open_rlds
 from pipeline.clip import plan_clip
 from schemas.config import ClipConfig
@@ -24,9 +24,9 @@ def episode(tmp_path_factory):
     values["steps/observation/gripper_position"] = np.zeros((60, 1))
     root = tmp_path_factory.mktemp("clip")
     write_droid(root, [])
-    dataset = open_rlds(str(root), SOURCES["droid"].required)
+    dataset = open_rlds(str(root), droid.REQUIRED)
     record = decode_record(example_bytes(values), dataset.features, "train", "f", 0)
-    return SOURCES["droid"].convert(record, dataset, None)
+    return droid.convert(record, dataset, None)
 
 
 def test_a_clip_covers_the_moving_part_and_nothing_else(episode):

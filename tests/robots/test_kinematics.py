@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from converters import get_source
+from converters import open_source
 from converters.bridge import DEFAULT_ROTATION, ee_from_state
-from converters.rlds import decode_record, open_rlds
+from converters.rlds import decode_record
 from converters.tfrecord import RecordReader, index_file
 from robo4d.geometry import invert, make_pose, rotation_angle
 from robots.kinematics import ee_poses, link_poses, solve_joints
@@ -15,7 +15,7 @@ from robots.models import ROBOTS
 
 
 def records(source, data):
-    dataset = open_rlds(str(data), get_source(source).required)
+    dataset = open_source(source, str(data)).dataset
     for split, file, _ in dataset.files:
         with RecordReader(dataset.url(file)) as reader:
             for n, span in enumerate(index_file(dataset.url(file)).records):

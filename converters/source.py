@@ -1,0 +1,138 @@
+"""What the pipeline sees of any published data set, whatever its layout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from converters.rlds import Record, RldsDataset, decode_record
+from converters.tfrecord import RecordReader, RecordSpan, index_file
+from robo4d import ShapeError
+from schemas.episode import Episode
+from schemas.plan import EpisodeRef
+from schemas.reasons import EpisodeError, Reason, UsageError
+
+Convert = Callable[[Record, RldsDataset, float | None], Episode]
+
+
+class OpenedSource(Protocol):
+    """A data set that was found and understood."""
+
+    @property
+    def layout(self) -> str:
+        """Name of the layout, recorded in the plan."""
+
+    @property
+    def root(self) -> str:
+        """Folder or URL of the data set."""
+
+    @property
+    def name(self) -> str:
+        """Name and version as published."""
+
+    @property
+    def description(self) -> str:
+        """What the data set says of itself."""
+
+    @property
+    def twin(self) -> bool:
+        """Simulated by `simulation/`, not published."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What a user should know about this copy."""
+
+    def refs(self, cache: Path | None) -> dict[str, list[EpisodeRef]]:
+        """Every episode by split, in file order; known damage is a ref with a defect."""
+
+    def read(self, ref: EpisodeRef, split: str, fps: float | None) -> Episode:
+        """One episode.
+
+        Raises:
+            EpisodeError: it cannot be used, with the reason.
+            UsageError: its file is gone.
+        """
+
+
+@dataclass(frozen=True)
+class RldsSource:
+    """An RLDS data set and the function that converts its records."""
+
+    dataset: RldsDataset
+    convert: Convert
+    layout: str = "rlds"
+
+    @property
+    def root(self) -> str:
+        """Folder or URL that holds features.json."""
+        return self.dataset.root
+
+    @property
+    def name(self) -> str:
+        """Name and version as published."""
+        return f"{self.dataset.name}/{self.dataset.version}"
+
+    @property
+    def description(self) -> str:
+        """From dataset_info.json."""
+        return self.dataset.description
+
+    @property
+    def twin(self) -> bool:
+        """Simulated by `simulation/`, not published."""
+        return self.dataset.twin
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """Files that are not here, and a stated rate."""
+        rate = self.dataset.stated_rate()
+        said = [f"step rate {rate:g} Hz, as the data set's description says"] if rate else []
+        return [*self.dataset.notes, *said]
+
+    def refs(self, cache: Path | None) -> dict[str, list[EpisodeRef]]:
+        """Records of every file; what the framing or the promised count shows to be lost too."""
+        out: dict[str, list[EpisodeRef]] = {}
+        for split, file, promised in self.dataset.files:
+            out.setdefault(split, []).extend(_file_refs(self.dataset, file, promised, cache))
+        return out
+
+    def read(self, ref: EpisodeRef, split: str, fps: float | None) -> Episode:
+        """Read, decode and convert one record."""
+        if ref.defect is not None:
+            raise EpisodeError(ref.defect, ref.message)
+        url = self.dataset.url(ref.file)
+        try:
+            with RecordReader(url) as reader:
+                payload = reader.read(RecordSpan(ref.offset, ref.length, ref.crc))
+        except OSError as error:  # the file was there when the plan was made
+            raise UsageError(f"cannot read {url}: {error}") from error
+        record = decode_record(payload, self.dataset.features, split, ref.file, ref.record)
+        try:
+            return self.convert(record, self.dataset, fps)
+        except ShapeError as error:  # a contract that the record's values break
+            raise EpisodeError(Reason.WRONG_SHAPE, str(error)) from error
+
+
+def _file_refs(
+    dataset: RldsDataset, file: str, promised: int | None, cache: Path | None
+) -> list[EpisodeRef]:
+    index = index_file(dataset.url(file), cache)
+    refs = [
+        EpisodeRef(file=file, record=n, offset=span.offset, length=span.length, crc=span.crc)
+        for n, span in enumerate(index.records)
+    ]
+    defect, message = index.defect, index.message
+    lost = max((promised or 0) - len(refs), 0)
+    if defect is None and lost:
+        defect = Reason.MISSING_RECORDS
+        message = f"dataset_info.json promises {promised} records; the file holds {len(refs)}"
+    if not refs and defect in (None, Reason.MISSING_RECORDS) and promised != 0:
+        defect, message = Reason.EMPTY_FILE, "the file holds no record"
+    if defect is not None:
+        refs += [
+            EpisodeRef(file=file, record=len(refs) + n, defect=defect, message=message)
+            for n in range(max(lost, 1))
+        ]
+    return refs
