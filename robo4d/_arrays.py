@@ -39,8 +39,10 @@ def depth_bound(depth: NDArray[np.floating]) -> NDArray[np.float64]:
 
 @lru_cache(maxsize=1)
 def _depth_of_code() -> NDArray[np.float32]:
-    table = np.zeros(_CODES, np.float32)
-    table[1:] = DEPTH_MIN * np.exp(LOG_STEP * np.arange(_CODES - 1))
+    """Depth of every uint16, so that a look-up needs no check of its own; unused codes are NaN."""
+    table = np.full(1 << 16, np.nan, np.float32)
+    table[0] = 0
+    table[1:_CODES] = DEPTH_MIN * np.exp(LOG_STEP * np.arange(_CODES - 1))
     return table
 
 
@@ -122,14 +124,19 @@ def decode_array(data: bytes) -> NDArray:
         frames = np.frombuffer(blosc.decompress(body), dtype).reshape(stored)
     except (RuntimeError, ValueError) as error:
         raise FormatError(f"array member of shape {shape} is damaged: {error}") from error
-    if not frames.flags.writeable:
-        frames = frames.copy()
-    for t in range(1, len(frames)):
-        frames[t] += frames[t - 1]
+    # Frame by frame, so that the running sum and the look-up stay in the processor's cache.
+    total = np.zeros(stored[1:], dtype)
+    out = np.empty(stored, np.float32 if encoding == _LOG_DEPTH else np.uint8)
+    top = 0
+    for change, frame in zip(frames, out, strict=True):
+        total += change
+        if encoding == _LOG_DEPTH:
+            top = max(top, int(total.max()))
+            np.take(_depth_of_code(), total, out=frame, mode="clip")
+        else:
+            frame[:] = total
+    if top >= _CODES:
+        raise FormatError(f"depth code {top} is past the last, {_CODES - 1}")
     if encoding == _BOOL:
-        return np.unpackbits(frames, axis=-1, count=shape[2]).view(np.bool_)
-    if encoding == _UINT8:
-        return frames
-    if int(frames.max()) >= _CODES:
-        raise FormatError(f"depth code {int(frames.max())} is past the last, {_CODES - 1}")
-    return _depth_of_code()[frames]
+        return np.unpackbits(out, axis=-1, count=shape[2]).view(np.bool_)
+    return out
