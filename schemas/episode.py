@@ -14,6 +14,7 @@ from robo4d import ShapeError
 from robo4d.geometry import check_array, check_poses
 from schemas.images import decode_image, image_size
 from schemas.reasons import EpisodeError, Reason
+from schemas.video import VideoFrames
 
 Floats = NDArray[np.floating]
 Outcome = Literal["success", "failure", "unknown"]
@@ -53,18 +54,20 @@ class Calibration:
 
 @dataclass(frozen=True)
 class CameraStream:
-    """One camera's encoded frames (JPEG or PNG), one a step; decoded only when asked."""
+    """One camera's frames, one a step: encoded images, or a video; decoded only when asked."""
 
     name: str
-    frames: Sequence[bytes]
+    frames: Sequence[bytes] | VideoFrames
     calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
-        if not self.frames:
+        if len(self.frames) == 0:
             raise ShapeError(f"CameraStream.frames of {self.name!r} is empty; expected one a step")
 
     def size(self) -> tuple[int, int]:
         """(height, width) in pixels, from the first frame's header."""
+        if isinstance(self.frames, VideoFrames):
+            return self.frames.size()
         return image_size(self.frames[0])
 
     def decode(self, steps: Sequence[int] | NDArray[np.integer]) -> NDArray[np.uint8]:
@@ -73,6 +76,8 @@ class CameraStream:
         Raises:
             EpisodeError: a frame cannot be decoded, or their sizes differ.
         """
+        if isinstance(self.frames, VideoFrames):
+            return self.frames.decode(steps)
         images = []
         for step in steps:
             try:

@@ -1,0 +1,92 @@
+"""Frames of a camera that lie in a video file, decoded for the steps asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import av
+import fsspec
+import numpy as np
+from av.video.reformatter import Interpolation, VideoReformatter
+from numpy.typing import NDArray
+
+from robo4d.geometry import check_array
+from schemas.images import MAX_SIDE
+from schemas.reasons import EpisodeError, Reason
+
+
+@dataclass(frozen=True)
+class VideoFrames:
+    """A video and which of its frames belongs to each step.
+
+    Attributes:
+        url: path or fsspec URL.
+        frame_of_step: (T,) frame number of each step, in rising order.
+    """
+
+    url: str
+    frame_of_step: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        check_array("VideoFrames.frame_of_step", self.frame_of_step, ["T"], "i")
+        if len(self.frame_of_step) and (
+            self.frame_of_step[0] < 0 or (np.diff(self.frame_of_step) < 0).any()
+        ):
+            raise ValueError(f"frame_of_step must rise from 0 or more; got {self.frame_of_step}")
+
+    def __len__(self) -> int:
+        return len(self.frame_of_step)
+
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels, from the container's header."""
+        with fsspec.open(self.url, "rb") as file, _opened(file, self.url) as container:
+            stream = container.streams.video[0]
+            return stream.height, stream.width
+
+    def decode(self, steps: Sequence[int] | NDArray[np.integer]) -> NDArray[np.uint8]:
+        """Frames at ``steps`` (rising) as (n, H, W, 3) uint8 RGB.
+
+        Raises:
+            EpisodeError: `UNDECODABLE_IMAGE` (damaged, or fewer frames than the steps need) or
+                `TOO_LARGE`.
+        """
+        wanted = [int(self.frame_of_step[int(step)]) for step in steps]
+        kept: dict[int, NDArray[np.uint8]] = {}
+        convert = VideoReformatter()
+        flags = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+        with fsspec.open(self.url, "rb") as file, _opened(file, self.url) as container:
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            try:
+                for number, frame in enumerate(container.decode(stream)):
+                    if number > wanted[-1]:
+                        break
+                    if number in wanted:
+                        rgb = convert.reformat(frame, format="rgb24", interpolation=flags)
+                        kept[number] = np.asarray(rgb.to_ndarray(), np.uint8)
+            except av.FFmpegError as error:
+                raise EpisodeError(Reason.UNDECODABLE_IMAGE, f"{self.url}: {error}") from error
+        missing = sorted(set(wanted) - set(kept))
+        if missing:
+            raise EpisodeError(
+                Reason.UNDECODABLE_IMAGE, f"{self.url} ends before frame {missing[0]}"
+            )
+        return np.stack([kept[number] for number in wanted])
+
+
+def _opened(file: object, url: str) -> av.container.InputContainer:
+    try:
+        container = av.open(file, "r")
+    except av.FFmpegError as error:
+        raise EpisodeError(Reason.UNDECODABLE_IMAGE, f"{url} is no video: {error}") from error
+    if not container.streams.video:
+        container.close()
+        raise EpisodeError(Reason.UNDECODABLE_IMAGE, f"{url} holds no video stream")
+    stream = container.streams.video[0]
+    if max(stream.width, stream.height) > MAX_SIDE:
+        container.close()
+        raise EpisodeError(
+            Reason.TOO_LARGE, f"{url} claims {stream.width}x{stream.height}; at most {MAX_SIDE}"
+        )
+    return container
