@@ -12,7 +12,7 @@ from converters.tfrecord import RecordReader, RecordSpan, index_file
 from robo4d import ShapeError
 from schemas.episode import Episode
 from schemas.plan import EpisodeRef
-from schemas.reasons import EpisodeError, Reason, UsageError
+from schemas.reasons import EpisodeError, Reason
 
 Convert = Callable[[Record, RldsDataset, float | None], Episode]
 
@@ -52,7 +52,7 @@ class OpenedSource(Protocol):
 
         Raises:
             EpisodeError: it cannot be used, with the reason.
-            UsageError: its file is gone.
+            OSError: its file is gone.
         """
 
 
@@ -102,12 +102,8 @@ class RldsSource:
         """Read, decode and convert one record."""
         if ref.defect is not None:
             raise EpisodeError(ref.defect, ref.message)
-        url = self.dataset.url(ref.file)
-        try:
-            with RecordReader(url) as reader:
-                payload = reader.read(RecordSpan(ref.offset, ref.length, ref.crc))
-        except OSError as error:  # the file was there when the plan was made
-            raise UsageError(f"cannot read {url}: {error}") from error
+        with RecordReader(self.dataset.url(ref.file)) as reader:
+            payload = reader.read(RecordSpan(ref.offset, ref.length, ref.crc))
         record = decode_record(payload, self.dataset.features, split, ref.file, ref.record)
         try:
             return self.convert(record, self.dataset, fps)

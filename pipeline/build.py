@@ -21,7 +21,7 @@ from robots.render import RobotRenderer
 from schemas.episode import Episode, Provenance
 from schemas.manifest import ManifestRow, QuarantineRecord
 from schemas.plan import BuildPlan, ClipPlan, EpisodeRef, ShardTask
-from schemas.reasons import EpisodeError, Reason
+from schemas.reasons import EpisodeError, Reason, UsageError
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,8 @@ def build_shard(task: ShardTask, plan: BuildPlan, out: Path) -> ShardIndex:
             except EpisodeError as error:
                 quarantine.append(_set_aside(ref, task, plan, error))
                 continue
+            except OSError as error:  # the input's, not the output's: writing comes below
+                raise UsageError(f"cannot read {ref.file} of {plan.data}: {error}") from error
             seen.add(episode.id)
             for sample in samples:
                 place = writer.add(sample.key, sample.members)
