@@ -9,17 +9,36 @@ from converters.rlds import Record
 from schemas.reasons import EpisodeError, Reason
 
 
-def finite(record: Record, path: str) -> NDArray[np.float64]:
-    """A float feature as float64.
+def finite(record: Record, path: str, width: int | None = None) -> NDArray[np.float64]:
+    """A numeric feature as float64; with ``width``, (T, width).
 
     Raises:
-        EpisodeError: `NON_FINITE`, naming the first bad step.
+        EpisodeError: `WRONG_DTYPE`, `WRONG_SHAPE`, or `NON_FINITE` naming the first bad step.
     """
-    values = np.asarray(record[path], np.float64)
+    values = record[path]
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
+        raise EpisodeError(Reason.WRONG_DTYPE, f"{path} holds no numbers")
+    values = values.astype(np.float64)
+    if width is not None and (values.ndim != 2 or values.shape[1] != width):
+        raise EpisodeError(
+            Reason.WRONG_SHAPE, f"{path} has shape {values.shape}; expected (T, {width})"
+        )
     if not np.isfinite(values).all():
         step = int(np.argwhere(~np.isfinite(values))[0][0])
         raise EpisodeError(Reason.NON_FINITE, f"{path} has {values[step]} at step {step}")
     return values
+
+
+def encoded_images(record: Record, path: str) -> list[bytes]:
+    """An image feature's encoded frames, one a step.
+
+    Raises:
+        EpisodeError: `WRONG_DTYPE` if the feature is no sequence of encoded images.
+    """
+    frames = record[path]
+    if not isinstance(frames, list):
+        raise EpisodeError(Reason.WRONG_DTYPE, f"{path} holds no encoded images")
+    return frames
 
 
 def require_steps(record: Record) -> None:

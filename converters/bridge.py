@@ -7,7 +7,7 @@ import re
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from converters._common import finite, require_steps, unique_texts
+from converters._common import encoded_images, finite, require_steps, unique_texts
 from converters.rlds import Record, RldsDataset
 from robo4d.geometry import make_pose
 from schemas.episode import CameraStream, Episode, Origin, Provenance, RobotTrajectory
@@ -47,8 +47,8 @@ def convert(record: Record, dataset: RldsDataset, fps: float | None) -> Episode:
     identity = _identity(record)
     try:
         require_steps(record)
-        state = finite(record, "steps/observation/state")
-        action = finite(record, "steps/action")
+        state = finite(record, "steps/observation/state", 7)
+        action = finite(record, "steps/action", 7)
         cameras = _cameras(record)
     except EpisodeError as error:
         raise EpisodeError(error.reason, str(error), episode_id=identity) from error
@@ -96,7 +96,7 @@ def _cameras(record: Record) -> dict[str, CameraStream]:
         path = f"steps/observation/{name}"
         if path not in record.values:
             continue
-        frames = record[path]
+        frames = encoded_images(record, path)
         probes = sorted({0, record.steps // 2, record.steps - 1})
         if any(np.ptp(decode_image(frames[t])) > _BLANK_SPREAD for t in probes):
             cameras[name] = CameraStream(name, frames)
@@ -112,4 +112,7 @@ def _identity(record: Record) -> str:
     name = own[0] if own else path.strip("/")
     if not name:
         raise EpisodeError(Reason.BAD_IDENTITY, "episode_metadata/file_path is empty")
-    return f"bridge/{name}#{int(record['episode_metadata/episode_id'])}"
+    number = record["episode_metadata/episode_id"]
+    if not isinstance(number, np.ndarray) or number.shape != ():
+        raise EpisodeError(Reason.WRONG_DTYPE, "episode_metadata/episode_id is no number")
+    return f"bridge/{name}#{int(number)}"

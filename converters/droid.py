@@ -7,7 +7,7 @@ import re
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from converters._common import finite, require_steps, unique_texts
+from converters._common import encoded_images, finite, require_steps, unique_texts
 from converters.rlds import Record, RldsDataset
 from robo4d.geometry import make_pose
 from schemas.episode import CameraStream, Episode, Origin, Outcome, Provenance, RobotTrajectory
@@ -59,15 +59,22 @@ def convert(record: Record, dataset: RldsDataset, fps: float | None) -> Episode:
     try:
         require_steps(record)
         rate = fps or dataset.stated_rate() or RATE
-        pose = finite(record, "steps/observation/cartesian_position")
-        closed = finite(record, "steps/observation/gripper_position")[:, 0]
+        pose = finite(record, "steps/observation/cartesian_position", 6)
+        closed = finite(record, "steps/observation/gripper_position", 1)[:, 0]
         notes = []
         if closed.min() < 0 or closed.max() > 1:
             notes.append(
                 f"gripper_position spans {closed.min():.4f} to {closed.max():.4f}; clipped"
             )
-        actions = {name: finite(record, path) for name, path in _ACTION_PATHS.items()}
-        joints = finite(record, "steps/observation/joint_position")
+        actions = {
+            name: finite(record, path, len(ACTION_COLUMNS[name]))
+            for name, path in _ACTION_PATHS.items()
+        }
+        joints = finite(record, "steps/observation/joint_position", 7)
+        cameras = {
+            name: CameraStream(name, encoded_images(record, f"steps/observation/{name}"))
+            for name in CAMERAS
+        }
     except EpisodeError as error:
         raise EpisodeError(error.reason, str(error), episode_id=identity) from error
     return Episode(
@@ -84,7 +91,7 @@ def convert(record: Record, dataset: RldsDataset, fps: float | None) -> Episode:
         fps=rate,
         time=np.arange(record.steps) / rate,
         time_provenance=Provenance.ESTIMATED,  # RLDS drops the log's timestamps
-        cameras={name: CameraStream(name, record[f"steps/observation/{name}"]) for name in CAMERAS},
+        cameras=cameras,
         robot=RobotTrajectory(
             robot=ROBOT,
             gripper=np.clip(1 - closed, 0, 1),

@@ -66,6 +66,8 @@ class Record:
         """A text feature; of a sequence, its first step's."""
         value = self[path]
         data = (value[0] if value else b"") if isinstance(value, list) else value
+        if not isinstance(data, bytes):
+            raise EpisodeError(Reason.WRONG_DTYPE, f"{path} holds no text")
         try:
             return data.decode().strip()
         except UnicodeDecodeError as error:

@@ -1,5 +1,7 @@
 """Records decoded by features.json; what does not fit has its reason."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -90,6 +92,35 @@ def test_a_folder_that_is_no_data_set_says_what_was_looked_for(tmp_path):
     write_droid(tmp_path, [b""])
     with pytest.raises(UsageError, match=r"not of this source: features\.json lacks"):
         open_rlds(str(tmp_path), bridge.REQUIRED)
+
+
+_FLOATS = {"tensor": {"dtype": "float32", "shape": {"dimensions": ["6"]}}}
+
+
+@pytest.mark.parametrize(
+    ("part", "feature", "stored", "reason"),
+    [
+        ("joint_position", _FLOATS, np.zeros((2, 6)), Reason.WRONG_SHAPE),
+        (
+            "gripper_position",
+            {"tensor": {"dtype": "float32", "shape": {}}},
+            np.zeros(2),
+            Reason.WRONG_SHAPE,
+        ),
+        ("joint_position", {"text": {}}, ["x", "y"], Reason.WRONG_DTYPE),
+        ("wrist_image_left", _FLOATS, np.zeros((2, 6)), Reason.WRONG_DTYPE),
+    ],
+)
+def test_a_data_set_that_declares_other_types_is_refused_record_by_record(
+    tmp_path, part, feature, stored, reason
+):
+    file = write_droid(tmp_path, [])
+    declared = json.loads((file.parent / "features.json").read_text())
+    steps = declared["featuresDict"]["features"]["steps"]["sequence"]["feature"]["featuresDict"]
+    steps["features"]["observation"]["featuresDict"]["features"][part] = feature
+    (file.parent / "features.json").write_text(json.dumps(declared))
+    values = {**droid_values(steps=2), f"steps/observation/{part}": stored}
+    assert reason_of(values, open_rlds(str(tmp_path), droid.REQUIRED)) == reason
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"featuresDict": {"features": {"a": {}}}}'])
