@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -82,3 +83,14 @@ def droid_twin(tmp_path_factory: pytest.TempPathFactory, run_cli_session: Run) -
     done = run_cli_session("twin", "-s", "droid", "--out", out, "--episodes", 2)
     assert done.returncode == 0, done.stderr
     return Path(done.stdout.strip())
+
+
+@pytest.fixture(scope="session")
+def sha256_of_files() -> Callable[[Path], dict[str, str]]:
+    """sha256 of every file of a build under its final name, but the lock."""
+
+    def hashes(out: Path) -> dict[str, str]:
+        files = [p for p in sorted(out.iterdir()) if p.is_file() and p.name != ".lock"]
+        return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+    return hashes

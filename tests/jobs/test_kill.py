@@ -1,6 +1,5 @@
 """Builds with one and two workers, and builds killed at random, end in the same bytes."""
 
-import hashlib
 import os
 import random
 import signal
@@ -14,15 +13,6 @@ from records import droid_values, example_bytes, write_droid
 
 REPO = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
-
-
-def hashes(out: Path) -> dict[str, str]:
-    """sha256 of every file under its final name, but the lock."""
-    return {
-        p.name: hashlib.sha256(p.read_bytes()).hexdigest()
-        for p in sorted(out.iterdir())
-        if p.is_file() and p.name != ".lock"
-    }
 
 
 def command(data: Path, out: Path, workers: int) -> list[str]:
@@ -43,7 +33,7 @@ def command(data: Path, out: Path, workers: int) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
+def undisturbed(tmp_path_factory, sha256_of_files):
     """(data, hashes of a build by one worker, seconds it took)."""
     root = tmp_path_factory.mktemp("kill")
     records = [example_bytes(droid_values(40, f"Mon_{i}", i)) for i in range(12)]
@@ -51,16 +41,16 @@ def undisturbed(tmp_path_factory):
     began = time.monotonic()
     env = {**os.environ, "ROBO4D_CACHE": str(root / "cache")}
     subprocess.run(command(root / "data", root / "one", 1), cwd=REPO, env=env, check=True)
-    return root, hashes(root / "one"), time.monotonic() - began, env
+    return root, sha256_of_files(root / "one"), time.monotonic() - began, env
 
 
-def test_two_workers_give_the_same_bytes_as_one(undisturbed):
+def test_two_workers_give_the_same_bytes_as_one(undisturbed, sha256_of_files):
     root, expected, _, env = undisturbed
     subprocess.run(command(root / "data", root / "two", 2), cwd=REPO, env=env, check=True)
-    assert hashes(root / "two") == expected
+    assert sha256_of_files(root / "two") == expected
 
 
-def test_a_build_killed_ten_times_ends_in_the_same_bytes(undisturbed):
+def test_a_build_killed_ten_times_ends_in_the_same_bytes(undisturbed, sha256_of_files):
     root, expected, seconds, env = undisturbed
     out = root / "killed"
     moments = random.Random(0)
@@ -77,11 +67,11 @@ def test_a_build_killed_ten_times_ends_in_the_same_bytes(undisturbed):
         for path in out.glob("*.index.json"):
             assert path.with_name(path.name.replace(".index.json", ".tar")).exists()
     subprocess.run(command(root / "data", out, 2), cwd=REPO, env=env, check=True)
-    assert hashes(out) == expected
+    assert sha256_of_files(out) == expected
     assert not list((out / ".tmp").iterdir())
 
 
-def test_a_killed_worker_fails_the_build_and_the_next_run_finishes_it(undisturbed):
+def test_a_killed_worker_fails_the_build_and_the_next_run_finishes_it(undisturbed, sha256_of_files):
     root, expected, _, env = undisturbed
     out = root / "worker"
     build = subprocess.Popen(
@@ -94,7 +84,7 @@ def test_a_killed_worker_fails_the_build_and_the_next_run_finishes_it(undisturbe
     assert build.returncode == 1
     assert "a worker process died" in said
     subprocess.run(command(root / "data", out, 2), cwd=REPO, env=env, check=True)
-    assert hashes(out) == expected
+    assert sha256_of_files(out) == expected
 
 
 def _children(pid: int) -> list[int]:

@@ -102,3 +102,17 @@ def test_a_twin_without_its_truth_is_quarantined(droid_twin, tmp_path, run_cli):
     done = run_cli("build", "-s", "droid", "-d", copy, "-o", tmp_path / "out", "--json")
     assert done.returncode == 3
     assert '"bad_truth": 2' in done.stdout
+
+
+def test_rendered_shards_do_not_depend_on_the_number_of_workers(
+    droid_twin, tmp_path, run_cli, sha256_of_files
+):
+    for workers in (1, 2):
+        done = run_cli(
+            *("build", "-s", "droid", "-d", droid_twin, "-o", tmp_path / str(workers)),
+            *("-w", workers, "--set", "shard.episodes=1"),
+        )
+        assert done.returncode == 0, done.stderr
+    one, two = (sha256_of_files(tmp_path / str(workers)) for workers in (1, 2))
+    assert len([name for name in one if name.endswith(".tar")]) == 2
+    assert one == two
