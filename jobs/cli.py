@@ -9,11 +9,10 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -21,6 +20,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from jobs import _show
 from schemas.reasons import UsageError
 
 if TYPE_CHECKING:
@@ -35,9 +35,10 @@ app = typer.Typer(
     help="Build metric 4D robot clips from published data sets. Start with `robo4d build "
     "--source droid`: with no data at hand it builds from a simulated twin.",
 )
-say = Console(stderr=True, highlight=False)
-
-Source = Annotated[str, typer.Option("--source", "-s", help="droid or bridge")]
+Sources = Annotated[
+    list[str],
+    typer.Option("--source", "-s", help="NAME, or NAME=DATA; several make one data set"),
+]
 Data = Annotated[
     str | None,
     typer.Option("--data", "-d", help="folder or URL of the published data; none: a twin"),
@@ -51,7 +52,7 @@ Json = Annotated[bool, typer.Option("--json", help="print one JSON object on sta
 
 @app.command()
 def plan(
-    source: Source,
+    sources: Sources,
     data: Data = None,
     config: Config = None,
     overrides: Overrides = None,
@@ -59,7 +60,7 @@ def plan(
 ) -> None:
     """Show which records go into which shard, without building anything."""
     with _explain():
-        made = _make_plan(source, data, config, overrides)
+        made = _make_plan(sources, data, config, overrides)
     if as_json:
         print(made.model_dump_json())
         return
@@ -67,14 +68,14 @@ def plan(
     for task in made.shards:
         lost = sum(ref.defect is not None for ref in task.refs)
         size = sum(ref.length for ref in task.refs)
-        table.add_row(task.name, str(len(task.refs)), _bytes(size), str(lost or ""))
+        table.add_row(task.name, str(len(task.refs)), _show.human_bytes(size), str(lost or ""))
     Console().print(table)
-    _announce(made)
+    _show.announce(made)
 
 
 @app.command()
 def build(
-    source: Source,
+    sources: Sources,
     data: Data = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="default out/<source>")] = None,
     workers: Annotated[int, typer.Option("--workers", "-w", min=1)] = 1,
@@ -87,9 +88,9 @@ def build(
     from pipeline.publish import OutputError
 
     with _explain():
-        made = _make_plan(source, data, config, overrides)
-        target = out or Path("out") / made.source
-        _announce(made)
+        made = _make_plan(sources, data, config, overrides)
+        target = out or Path("out") / "-".join(part.source for part in made.sources)
+        _show.announce(made)
         began, skipped = time.monotonic(), 0
         with _progress() as progress:
             bar = progress.add_task("shards", total=len(made.shards))
@@ -103,14 +104,14 @@ def build(
                 indexes = run_local(made, target, workers, done)
             except (OutputError, WorkerLost) as error:
                 _fail(str(error), FAILED)
-    summary = _summary(made, indexes, skipped, time.monotonic() - began, target)
+    summary = _show.summary(made, indexes, skipped, time.monotonic() - began, target)
     if as_json:
         print(json.dumps(summary))
     else:
-        _print_summary(summary)
+        _show.print_summary(summary)
     share = summary["episodes_quarantined"] / made.episodes
     if share > made.config.quarantine.max_share:
-        say.print(
+        _show.say.print(
             f"[red]{share:.0%} of the episodes are in quarantine; quarantine.max_share allows "
             f"{made.config.quarantine.max_share:.0%}"
         )
@@ -129,9 +130,10 @@ def verify(out: Path, as_json: Json = False) -> None:
         print(json.dumps({"ok": not verdict.problems, **vars(verdict)}))
     else:
         for problem in verdict.problems:
-            say.print(f"[red]{escape(problem)}")
-        say.print(
-            f"{verdict.shards} shards, {verdict.samples} samples, {_bytes(verdict.bytes)}; "
+            _show.say.print(f"[red]{escape(problem)}")
+        _show.say.print(
+            f"{verdict.shards} shards, {verdict.samples} samples, "
+            f"{_show.human_bytes(verdict.bytes)}; "
             f"{verdict.episodes_planned} episodes planned = {verdict.episodes_built} built + "
             f"{verdict.episodes_quarantined} quarantined: "
             + (f"[red]{len(verdict.problems)} problems" if verdict.problems else "[green]sound")
@@ -162,23 +164,23 @@ def inspect(
         if key is not None and key not in data.keys:
             raise UsageError(f"no sample {key!r} in {where}; `robo4d inspect {where}` lists them")
         if key is None and png is None:
-            _list_samples(data, as_json)
+            _show.list_samples(data, as_json)
             return
         sample = data[key if key is not None else 0]
         if as_json:
             print(json.dumps(sample.meta))
         else:
-            _print_sample(sample)
+            _show.print_sample(sample)
         if png is not None:
             from qa.picture import save_picture
 
             save_picture(sample, png)
-            say.print(f"wrote {png}")
+            _show.say.print(f"wrote {png}")
 
 
 @app.command()
 def twin(
-    source: Source,
+    source: Annotated[str, typer.Option("--source", "-s", help="whose layout to imitate")],
     out: Annotated[Path, typer.Option("--out", "-o", help="new folder for the data set")],
     episodes: Annotated[int, typer.Option(min=1)] = 3,
     seed: int = 0,
@@ -199,26 +201,40 @@ def twin(
 
 
 def _make_plan(
-    source: str, data: str | None, config: Path | None, overrides: list[str] | None
+    sources: list[str], data: str | None, config: Path | None, overrides: list[str] | None
 ) -> BuildPlan:
     from converters import check_source
     from pipeline.plan import make_plan
     from schemas.config import load_config
 
     settings = load_config(config, overrides or ())
-    check_source(source)  # an unknown source is said before a twin is made for it
-    if data is None:
-        from simulation.twin import default_twin
+    inputs: dict[str, str] = {}
+    for source in sources:
+        name, _, place = source.partition("=")
+        check_source(name)  # an unknown source is said before a twin is made for it
+        if name in inputs:
+            raise UsageError(f"--source {name} is given twice")
+        inputs[name] = place
+    if data is not None:
+        if len(inputs) > 1 or any(inputs.values()):
+            raise UsageError("--data goes with one --source NAME; else give --source NAME=DATA")
+        inputs = dict.fromkeys(inputs, data)
+    inputs = {name: place or _twin(name) for name, place in inputs.items()}
+    return make_plan(inputs, settings, _cache() / "index")
 
-        with _progress() as progress:
-            bar = progress.add_task("simulating a twin, once", total=None)
-            made = default_twin(
-                source,
-                _cache() / "twins",
-                progress=lambda n, total: progress.update(bar, completed=n, total=total),
-            )
-        data = str(made)
-    return make_plan(source, data, settings, _cache() / "index")
+
+def _twin(source: str) -> str:
+    """The data set of the source's twin, made on first use."""
+    from simulation.twin import default_twin
+
+    with _progress() as progress:
+        bar = progress.add_task(f"simulating a twin of {source}, once", total=None)
+        made = default_twin(
+            source,
+            _cache() / "twins",
+            progress=lambda n, total: progress.update(bar, completed=n, total=total),
+        )
+    return str(made)
 
 
 def _cache() -> Path:
@@ -235,7 +251,7 @@ def _explain() -> Iterator[None]:
 
 
 def _fail(message: str, code: int) -> None:
-    say.print(f"[red]error:[/] {escape(message)}", soft_wrap=True)
+    _show.say.print(f"[red]error:[/] {escape(message)}", soft_wrap=True)
     raise typer.Exit(code)
 
 
@@ -245,100 +261,9 @@ def _progress() -> Progress:
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        console=say,
+        console=_show.say,
         transient=True,
     )
-
-
-def _announce(made: BuildPlan) -> None:
-    kind = "a simulated TWIN, not published data" if made.twin else "published data"
-    say.print(
-        f"[bold]{made.source}[/]: {made.episodes} episodes of {made.dataset} in "
-        f"{len(made.shards)} shard(s); the input is {kind}: {escape(made.data)}",
-        soft_wrap=True,
-    )
-    for note in made.notes:
-        say.print(f"[yellow]note:[/] {escape(note)}", soft_wrap=True)
-
-
-def _summary(
-    made: BuildPlan, indexes: list[ShardIndex], skipped: int, seconds: float, out: Path
-) -> dict[str, Any]:
-    from pipeline.manifest import merge
-
-    rows, quarantine = merge(indexes)
-    built = len({(row.file, row.record) for row in rows})
-    return {
-        "source": made.source,
-        "twin": made.twin,
-        "out": str(out),
-        "shards": len(indexes),
-        "shards_skipped": skipped,
-        "episodes_planned": made.episodes,
-        "episodes_built": built,
-        "episodes_quarantined": len(quarantine),
-        "quarantine_by_reason": dict(Counter(str(row.reason) for row in quarantine)),
-        "samples": len(rows),
-        "bytes": sum(index.size for index in indexes),
-        "seconds": round(seconds, 2),
-        "episodes_per_s": None if skipped else round(made.episodes / max(seconds, 1e-9), 3),
-        "geometry": dict(Counter(row.depth_from for row in rows)),
-        "notes": list(made.notes),
-    }
-
-
-def _print_summary(summary: dict[str, Any]) -> None:
-    rate = summary["episodes_per_s"]
-    say.print(
-        f"[green]built[/] {summary['episodes_built']} of {summary['episodes_planned']} episodes, "
-        f"{summary['samples']} samples, {_bytes(summary['bytes'])} in {summary['shards']} shard(s) "
-        f"({summary['shards_skipped']} were there already), {summary['seconds']} s"
-        + (f", {rate} episodes/s" if rate else "")
-    )
-    for reason, count in sorted(summary["quarantine_by_reason"].items()):
-        say.print(f"[yellow]quarantined[/] {count}: {reason}")
-    if set(summary["geometry"]) == {"absent"}:
-        say.print(
-            "scene geometry is absent: this source ships no camera or depth; kinematics is in"
-        )
-    say.print(f"{summary['out']}: `robo4d verify {summary['out']}` checks it", soft_wrap=True)
-
-
-def _list_samples(data: Any, as_json: bool) -> None:
-    rows = [
-        {"key": s.key, "id": s.meta["id"], "camera": s.meta["camera"], "frames": s.meta["frames"]}
-        for s in data
-    ]
-    if as_json:
-        print(json.dumps(rows))
-        return
-    table = Table("key", "episode", "camera", "frames")
-    for row in rows:
-        table.add_row(*(str(value) for value in row.values()))
-    Console().print(table)
-
-
-def _print_sample(sample: Any) -> None:
-    meta = sample.meta
-    out = Console(highlight=False)
-    out.print(f"[bold]{escape(meta['id'])}[/] {meta['camera']}  key {sample.key}")
-    out.print(
-        f"{meta['frames']} frames of {meta['size']} at {meta['fps']:.3g} Hz, {meta['outcome']}"
-    )
-    out.print(f"instructions: {meta['instructions']}", markup=False)
-    table = Table("field", "provenance", "why absent")
-    for name, said in meta["fields"].items():
-        table.add_row(name, said["provenance"], said.get("reason", ""))
-    out.print(table)
-    out.print(f"quality: {meta['quality']}", markup=False)
-
-
-def _bytes(n: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if n < 1000:
-            return f"{n:.3g} {unit}"
-        n /= 1000
-    return f"{n:.3g} TB"
 
 
 if __name__ == "__main__":

@@ -18,9 +18,10 @@ from robo4d.sample import encode_sample, sample_key
 from robo4d.shard import INDEX_SUFFIX, IndexedSample, ShardIndex, ShardWriter
 from robots.models import RobotModel, get_robot
 from robots.render import RobotRenderer
+from schemas.config import BuildConfig
 from schemas.episode import Episode, Provenance
 from schemas.manifest import ManifestRow, QuarantineRecord
-from schemas.plan import BuildPlan, ClipPlan, EpisodeRef, ShardTask
+from schemas.plan import BuildPlan, ClipPlan, EpisodeRef, PlannedSource, ShardTask
 from schemas.reasons import EpisodeError, Reason, UsageError
 
 
@@ -70,7 +71,8 @@ def build_shard(task: ShardTask, plan: BuildPlan, out: Path) -> ShardIndex:
         OutputError: ``out`` cannot be written.
         UsageError: the data set or the robot's description is not here.
     """
-    source = open_source(plan.source, plan.data)
+    origin = plan.source_of(task)
+    source = open_source(origin.source, origin.data)
     renderers = _Renderers()
     rows: list[ManifestRow] = []
     quarantine: list[QuarantineRecord] = []
@@ -90,12 +92,12 @@ def build_shard(task: ShardTask, plan: BuildPlan, out: Path) -> ShardIndex:
                         "an earlier record has this id",
                         episode_id=episode.id,
                     )
-                samples = _encode(episode, plan, renderers)
+                samples = _encode(episode, origin, plan.config, renderers)
             except EpisodeError as error:
-                quarantine.append(_set_aside(ref, task, plan, error))
+                quarantine.append(_set_aside(ref, task, error))
                 continue
             except OSError as error:  # the input's, not the output's: writing comes below
-                raise UsageError(f"cannot read {ref.file} of {plan.data}: {error}") from error
+                raise UsageError(f"cannot read {ref.file} of {origin.data}: {error}") from error
             seen.add(episode.id)
             for sample in samples:
                 place = writer.add(sample.key, sample.members)
@@ -119,15 +121,17 @@ def build_shard(task: ShardTask, plan: BuildPlan, out: Path) -> ShardIndex:
     return index
 
 
-def _encode(episode: Episode, plan: BuildPlan, renderers: _Renderers) -> list[_Encoded]:
+def _encode(
+    episode: Episode, origin: PlannedSource, config: BuildConfig, renderers: _Renderers
+) -> list[_Encoded]:
     """Every camera of an episode; all or none, so that a bad view leaves no half episode."""
     robot = get_robot(episode.robot.robot)
     try:
-        clip = plan_clip(episode, plan.config.clip)
+        clip = plan_clip(episode, config.clip)
         motion = solve_motion(episode, robot)
-        check_motion(episode, robot, motion, plan.config.checks)
+        check_motion(episode, robot, motion, config.checks)
         return [
-            _encode_camera(episode, name, clip, motion, plan, robot, renderers)
+            _encode_camera(episode, name, clip, motion, origin, config, robot, renderers)
             for name in episode.cameras
         ]
     except EpisodeError as error:
@@ -140,16 +144,17 @@ def _encode_camera(
     camera: str,
     clip: ClipPlan,
     motion: Motion,
-    plan: BuildPlan,
+    origin: PlannedSource,
+    config: BuildConfig,
     robot: RobotModel,
     renderers: _Renderers,
 ) -> _Encoded:
     stream = episode.cameras[camera]
     rgb = stream.decode(clip.steps)
     calibration, estimator = stream.calibration, None
-    backend = plan.config.depth.backend
+    backend = config.depth.backend
     if backend == "simulator" or (backend == "auto" and episode.twin):
-        truth = open_truth(plan.data, episode.id, camera)
+        truth = open_truth(origin.data, episode.id, camera)
         calibration, estimator = truth.calibration(), SimulatorDepth(truth, clip.steps)
     renderer = renderers(robot, *rgb.shape[1:3]) if calibration is not None else None
     lifted = lift_clip(rgb, clip, motion, calibration, estimator, renderer)
@@ -158,8 +163,8 @@ def _encode_camera(
     fields["actions"] = {name: values[clip.steps] for name, values in episode.actions.items()}
     key = sample_key(episode.id, camera, int(clip.steps[0]))
     row = _facts(episode, camera, clip, motion, lifted, key, rgb.shape)
-    meta = _meta(episode, camera, clip, robot, lifted, row, plan)
-    members = encode_sample(fields, meta, clip.fps, plan.config.shard.rgb_crf)
+    meta = _meta(episode, camera, clip, robot, lifted, row, origin)
+    members = encode_sample(fields, meta, clip.fps, config.shard.rgb_crf)
     return _Encoded(key, members, row)
 
 
@@ -230,7 +235,7 @@ def _meta(
     robot: RobotModel,
     lifted: Lifted,
     row: dict[str, Any],
-    plan: BuildPlan,
+    origin: PlannedSource,
 ) -> dict[str, Any]:
     quality = ("robot_pixels", "ee_residual_m", "ee_residual_rad", "joints_flagged")
     return {
@@ -256,8 +261,8 @@ def _meta(
         "licence": episode.licence,
         "citation": episode.citation,
         "origin": {
-            "dataset": plan.dataset,
-            "layout": plan.layout,
+            "dataset": origin.dataset,
+            "layout": origin.layout,
             "file": episode.origin.file,
             "record": episode.origin.record,
             "sha256": episode.origin.sha256,
@@ -273,12 +278,10 @@ def _row(sample: _Encoded, place: IndexedSample, shard: str) -> ManifestRow:
     return ManifestRow(shard=shard, offset=first, bytes=end - first, **sample.row)
 
 
-def _set_aside(
-    ref: EpisodeRef, task: ShardTask, plan: BuildPlan, error: EpisodeError
-) -> QuarantineRecord:
+def _set_aside(ref: EpisodeRef, task: ShardTask, error: EpisodeError) -> QuarantineRecord:
     return QuarantineRecord(
-        episode_id=error.episode_id or f"{plan.source}/{ref.fallback_id}",
-        source=plan.source,
+        episode_id=error.episode_id or f"{task.source}/{ref.fallback_id}",
+        source=task.source,
         shard=task.name,
         file=ref.file,
         record=ref.record,

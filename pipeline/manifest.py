@@ -107,7 +107,9 @@ def _croissant(
     plan: BuildPlan, indexes: Sequence[ShardIndex], rows: Sequence[ManifestRow]
 ) -> bytes:
     """The files of the data set in Croissant's vocabulary (mlcommons.org/croissant/1.0)."""
-    twin = " Simulated twin, not published data." if plan.twin else ""
+    inputs = ", ".join(
+        source.dataset + (" (simulated twin)" if source.twin else "") for source in plan.sources
+    )
     files = [
         {
             "@type": "cr:FileObject",
@@ -129,8 +131,8 @@ def _croissant(
         },
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
-        "name": f"robo4d-{plan.source}",
-        "description": f"{len(rows)} clips built from {plan.dataset} by robo4d.{twin}",
+        "name": "robo4d-" + "-".join(source.source for source in plan.sources),
+        "description": f"{len(rows)} clips built by robo4d from {inputs}",
         "license": sorted({row.licence for row in rows}),
         "distribution": files,
     }

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from converters import open_source
 from schemas.config import BuildConfig, QuarantineConfig
-from schemas.plan import BuildPlan, ShardTask, fingerprint
+from schemas.plan import BuildPlan, EpisodeRef, PlannedSource, ShardTask, fingerprint
 from schemas.reasons import UsageError
 
 # Folders whose code decides a shard's bytes, and libraries that do.
@@ -45,49 +46,82 @@ def code_version() -> str:
     return digest.hexdigest()
 
 
-def make_plan(source: str, data: str, config: BuildConfig, cache: Path | None = None) -> BuildPlan:
-    """Plan a build of the data set at ``data`` (a folder or fsspec URL).
+def make_plan(
+    inputs: Mapping[str, str], config: BuildConfig, cache: Path | None = None
+) -> BuildPlan:
+    """Plan a build of one source or several into one data set.
+
+    Args:
+        inputs: source -> its data set, a folder or fsspec URL.
+        cache: where record indexes are kept.
 
     Raises:
         UsageError: unknown source, or no such data set there.
     """
-    opened = open_source(source, data)
-    by_split = opened.refs(cache)
-    notes = list(opened.notes)
+    if len(inputs) > 1 and config.source.fps is not None:
+        raise UsageError("source.fps fits one source; leave it out where several are built")
+    code = code_version()
+    planned, shards = [], []
+    for source, data in inputs.items():
+        opened = open_source(source, data)
+        by_split, left_out = _select(opened.refs(cache), config)
+        # The description states the rate, and of a twin its seed.
+        identity = f"{source}/{opened.layout}/{opened.name}/{opened.description}"
+        found = _shards(source, by_split, config, identity, code)
+        if not found:
+            raise UsageError(f"{data} holds no record to build from")
+        shards += found
+        planned.append(
+            PlannedSource(
+                source=source,
+                layout=opened.layout,
+                data=opened.root,
+                dataset=opened.name,
+                twin=opened.twin,
+                notes=(*opened.notes, *left_out),
+            )
+        )
+    return BuildPlan(sources=tuple(planned), config=config, code=code, shards=tuple(shards))
+
+
+def _select(
+    by_split: dict[str, list[EpisodeRef]], config: BuildConfig
+) -> tuple[dict[str, list[EpisodeRef]], list[str]]:
+    """The splits and the number of episodes that the configuration asks for; notes on the rest."""
     if config.source.splits:
         unknown = sorted(set(config.source.splits) - set(by_split))
         if unknown:
             raise UsageError(f"source.splits asks for {unknown}; the data has {sorted(by_split)}")
         by_split = {split: by_split[split] for split in config.source.splits}
-    left = config.source.max_episodes
-    for split, refs in by_split.items():
-        if left is not None and len(refs) > left:
-            notes.append(f"source.max_episodes leaves out {len(refs) - left} of split {split!r}")
-        by_split[split] = refs[:left]
-        left = None if left is None else left - len(by_split[split])
-    code = code_version()
+    left, notes = config.source.max_episodes, []
+    if left is not None:
+        kept = {}
+        for split, refs in by_split.items():
+            if len(refs) > left:
+                out = len(refs) - left
+                notes.append(f"source.max_episodes leaves out {out} of split {split!r}")
+            kept[split] = refs[:left]
+            left -= len(kept[split])
+        by_split = kept
+    return by_split, notes
+
+
+def _shards(
+    source: str,
+    by_split: Mapping[str, Sequence[EpisodeRef]],
+    config: BuildConfig,
+    identity: str,
+    code: str,
+) -> list[ShardTask]:
     # How much bad data is tolerated changes no byte of a shard.
     bytes_config = config.model_copy(update={"quarantine": QuarantineConfig()})
-    shards = []
-    # The description states the rate, and of a twin its seed.
-    identity = f"{source}/{opened.layout}/{opened.name}/{opened.description}"
+    size, tasks = config.shard.episodes, []
     for split, refs in sorted(by_split.items()):
-        size = config.shard.episodes
         for number, start in enumerate(range(0, len(refs), size)):
             part = tuple(refs[start : start + size])
             name = f"robo4d-{source}-{split}-{number:05d}"
             mark = fingerprint(identity, code, bytes_config, name, split, *part)
-            shards.append(ShardTask(name=name, split=split, refs=part, fingerprint=mark))
-    if not shards:
-        raise UsageError(f"{data} holds no record to build from")
-    return BuildPlan(
-        source=source,
-        layout=opened.layout,
-        data=opened.root,
-        dataset=opened.name,
-        twin=opened.twin,
-        config=config,
-        code=code,
-        shards=tuple(shards),
-        notes=tuple(notes),
-    )
+            tasks.append(
+                ShardTask(name=name, source=source, split=split, refs=part, fingerprint=mark)
+            )
+    return tasks

@@ -121,9 +121,9 @@ def _verify_sample(sample: Sample) -> None:
 
 def _verify_counts(out: Path, plan: BuildPlan, indexes: list[ShardIndex], verdict: Verdict) -> None:
     rows, quarantine = merge(indexes)
-    built = {(row.file, row.record) for row in rows}
-    aside = Counter((row.file, row.record) for row in quarantine)
-    planned = {(ref.file, ref.record) for task in plan.shards for ref in task.refs}
+    built = {(row.source, row.file, row.record) for row in rows}
+    aside = Counter((row.source, row.file, row.record) for row in quarantine)
+    planned = {(task.source, ref.file, ref.record) for task in plan.shards for ref in task.refs}
     verdict.episodes_built, verdict.episodes_quarantined = len(built), len(aside)
     for what, refs in (
         ("planned but neither built nor quarantined", planned - built - set(aside)),
@@ -131,7 +131,9 @@ def _verify_counts(out: Path, plan: BuildPlan, indexes: list[ShardIndex], verdic
         ("both built and quarantined", built & set(aside)),
         ("quarantined twice", {ref for ref, n in aside.items() if n > 1}),
     ):
-        verdict.problems += [f"record {n} of {file} is {what}" for file, n in sorted(refs)]
+        verdict.problems += [
+            f"{source}: record {n} of {file} is {what}" for source, file, n in sorted(refs)
+        ]
     if len({row.key for row in rows}) != len(rows):
         verdict.problems.append("two samples share a key")
     for name, expected in ((MANIFEST, rows), (QUARANTINE, quarantine)):

@@ -67,22 +67,14 @@ class EpisodeRef(_Frozen):
         return f"{self.file}#{self.record}"
 
 
-class ShardTask(_Frozen):
-    """The unit of work: the records of one shard."""
-
-    name: str
-    split: str
-    refs: tuple[EpisodeRef, ...]
-    fingerprint: str
-
-
-class BuildPlan(_Frozen):
-    """Every shard of a build.
+class PlannedSource(_Frozen):
+    """One input of a build.
 
     Attributes:
+        data: folder or URL of the data set.
         dataset: name and version as published, for the manifest.
-        twin: the input was simulated.
-        notes: what a user should know about the input (a split whose files are not there, ...).
+        twin: simulated, not published.
+        notes: what a user should know about this copy (a split whose files are not there, ...).
     """
 
     source: str
@@ -90,10 +82,30 @@ class BuildPlan(_Frozen):
     data: str
     dataset: str
     twin: bool
+    notes: tuple[str, ...] = ()
+
+
+class ShardTask(_Frozen):
+    """The unit of work: the records of one shard, all of one source."""
+
+    name: str
+    source: str
+    split: str
+    refs: tuple[EpisodeRef, ...]
+    fingerprint: str
+
+
+class BuildPlan(_Frozen):
+    """Every shard of a build, over one source or several."""
+
+    sources: tuple[PlannedSource, ...]
     config: BuildConfig
     code: str
     shards: tuple[ShardTask, ...]
-    notes: tuple[str, ...] = ()
+
+    def source_of(self, task: ShardTask) -> PlannedSource:
+        """The input that a shard's records come from."""
+        return next(source for source in self.sources if source.source == task.source)
 
     @property
     def episodes(self) -> int:

@@ -242,4 +242,19 @@ def test_plan_shows_shards_without_building(run_cli, tmp_path):
     plan = json.loads(done.stdout)
     assert [len(task["refs"]) for task in plan["shards"]] == [2, 2, 2]
     assert plan["shards"][2]["refs"][1]["defect"] == "missing_records"
-    assert plan["twin"] is False
+    assert [source["twin"] for source in plan["sources"]] == [False]
+
+
+def test_several_sources_make_one_data_set(run_cli, tmp_path, bridge_data, menagerie):
+    write_droid(tmp_path / "data", sound(2))
+    out = tmp_path / "out"
+    sources = ("-s", f"droid={tmp_path / 'data'}", "-s", f"bridge={bridge_data}")
+    done = run_cli("build", *sources, "-o", out, "--json", "--set", "source.max_episodes=2")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["sources"] == ["droid", "bridge"]
+    rows = pq.read_table(out / "manifest.parquet").to_pylist()
+    assert {row["source"] for row in rows} == {"droid", "bridge"}
+    assert len({row["episode_id"] for row in rows}) == 4
+    assert len(robo4d.open(out)) == len(rows) == 12
+    assert run_cli("verify", out).returncode == 0
+    assert run_cli("build", *sources, "-d", "x").returncode == 2

@@ -1,0 +1,114 @@
+"""What the command line says: inputs, summaries, samples. Talk goes to standard error."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from robo4d import Dataset, Sample
+    from robo4d.shard import ShardIndex
+    from schemas.plan import BuildPlan
+
+say = Console(stderr=True, highlight=False)
+
+
+def announce(made: BuildPlan) -> None:
+    for part in made.sources:
+        tasks = [task for task in made.shards if task.source == part.source]
+        kind = "a simulated TWIN, not published data" if part.twin else "published data"
+        say.print(
+            f"[bold]{part.source}[/]: {sum(len(t.refs) for t in tasks)} episodes of "
+            f"{part.dataset} ({part.layout}) in {len(tasks)} shard(s); the input is {kind}: "
+            f"{escape(part.data)}",
+            soft_wrap=True,
+        )
+        for note in part.notes:
+            say.print(f"[yellow]note:[/] {escape(note)}", soft_wrap=True)
+
+
+def summary(
+    made: BuildPlan, indexes: Sequence[ShardIndex], skipped: int, seconds: float, out: Path
+) -> dict[str, Any]:
+    from pipeline.manifest import merge  # pyarrow takes a third of a second to import
+
+    rows, quarantine = merge(indexes)
+    built = len({(row.file, row.record) for row in rows})
+    return {
+        "sources": [part.source for part in made.sources],
+        "twins": [part.source for part in made.sources if part.twin],
+        "out": str(out),
+        "shards": len(indexes),
+        "shards_skipped": skipped,
+        "episodes_planned": made.episodes,
+        "episodes_built": built,
+        "episodes_quarantined": len(quarantine),
+        "quarantine_by_reason": dict(Counter(str(row.reason) for row in quarantine)),
+        "samples": len(rows),
+        "bytes": sum(index.size for index in indexes),
+        "seconds": round(seconds, 2),
+        "episodes_per_s": None if skipped else round(made.episodes / max(seconds, 1e-9), 3),
+        "geometry": dict(Counter(row.depth_from for row in rows)),
+        "notes": [note for part in made.sources for note in part.notes],
+    }
+
+
+def print_summary(summary: dict[str, Any]) -> None:
+    rate = summary["episodes_per_s"]
+    say.print(
+        f"[green]built[/] {summary['episodes_built']} of {summary['episodes_planned']} episodes, "
+        f"{summary['samples']} samples, {human_bytes(summary['bytes'])} in "
+        f"{summary['shards']} shard(s) ({summary['shards_skipped']} were there already), "
+        f"{summary['seconds']} s" + (f", {rate} episodes/s" if rate else "")
+    )
+    for reason, count in sorted(summary["quarantine_by_reason"].items()):
+        say.print(f"[yellow]quarantined[/] {count}: {reason}")
+    if set(summary["geometry"]) == {"absent"}:
+        say.print(
+            "scene geometry is absent: this source ships no camera or depth; kinematics is in"
+        )
+    say.print(f"{summary['out']}: `robo4d verify {summary['out']}` checks it", soft_wrap=True)
+
+
+def list_samples(data: Dataset, as_json: bool) -> None:
+    rows = [
+        {"key": s.key, "id": s.meta["id"], "camera": s.meta["camera"], "frames": s.meta["frames"]}
+        for s in data
+    ]
+    if as_json:
+        print(json.dumps(rows))
+        return
+    table = Table("key", "episode", "camera", "frames")
+    for row in rows:
+        table.add_row(*(str(value) for value in row.values()))
+    Console().print(table)
+
+
+def print_sample(sample: Sample) -> None:
+    meta = sample.meta
+    out = Console(highlight=False)
+    out.print(f"[bold]{escape(meta['id'])}[/] {meta['camera']}  key {sample.key}")
+    out.print(
+        f"{meta['frames']} frames of {meta['size']} at {meta['fps']:.3g} Hz, {meta['outcome']}"
+    )
+    out.print(f"instructions: {meta['instructions']}", markup=False)
+    table = Table("field", "provenance", "why absent")
+    for name, said in meta["fields"].items():
+        table.add_row(name, said["provenance"], said.get("reason", ""))
+    out.print(table)
+    out.print(f"quality: {meta['quality']}", markup=False)
+
+
+def human_bytes(n: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if n < 1000:
+            return f"{n:.3g} {unit}"
+        n /= 1000
+    return f"{n:.3g} TB"
