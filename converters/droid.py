@@ -117,4 +117,6 @@ def _identity(path: str) -> tuple[str, Outcome]:
             f"file_path {path!r} holds no <LAB>/success|failure/<date>/<time>; no id can be made",
         )
     lab, outcome, rest = match.groups()
+    # The raw bucket writes the time with underscores where RLDS paths have colons.
+    rest = rest.replace(":", "_")
     return f"droid/{lab}/{outcome}/{rest}", "success" if outcome == "success" else "failure"

@@ -103,6 +103,17 @@ class RldsDataset:
         return f"{self.root}/{file}"
 
 
+def holds_rlds(data: str) -> bool:
+    """Whether a features.json lies at or below ``data``, where `open_rlds` looks."""
+    fs, path = fsspec.core.url_to_fs(data)
+    return bool(_features_files(fs, path.rstrip("/")))
+
+
+def _features_files(fs: fsspec.AbstractFileSystem, path: str) -> list[str]:
+    patterns = [path + part + "/features.json" for part in ("", "/*", "/*/*")]
+    return sorted({name for pattern in patterns for name in fs.glob(pattern)})
+
+
 def open_rlds(data: str, required: Sequence[str]) -> RldsDataset:
     """Find the data set at or below ``data`` (``<data>/<name>/<version>/`` or that folder itself).
 
@@ -113,8 +124,7 @@ def open_rlds(data: str, required: Sequence[str]) -> RldsDataset:
     path = path.rstrip("/")
     if not fs.isdir(path):
         raise UsageError(f"{data} is no folder; give the folder of the data set")
-    patterns = [path + part + "/features.json" for part in ("", "/*", "/*/*")]
-    found = sorted({name for pattern in patterns for name in fs.glob(pattern)})
+    found = _features_files(fs, path)
     if len(found) != 1:
         what = f"{len(found)} RLDS data sets ({', '.join(found[:4])})" if found else "no data set"
         raise UsageError(

@@ -17,6 +17,7 @@ from schemas.reasons import UsageError
 _CODE = ("robo4d", "schemas", "robots", "converters", "reconstruction", "pipeline")
 _LIBRARIES = (
     "av",
+    "h5py",
     "mujoco",
     "mujoco-menagerie",
     "numcodecs",

@@ -6,6 +6,7 @@ trajectories, since a call of MuJoCo a step costs more than the step itself.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -24,6 +25,10 @@ from robo4d.geometry import (
 from robots.models import ROBOTS, RobotModel
 
 Floats = NDArray[np.floating]
+# Share of the way to the rest posture in each step of inverse kinematics. On closed paths of the
+# Google robot it brings the joints back to within 1e-4 rad, where without it they end up to
+# 0.7 rad off; larger shares converge no faster.
+_REST_PULL = 0.3
 
 
 @dataclass(frozen=True)
@@ -152,8 +157,12 @@ def solve_joints(
     score = np.linalg.norm(first - rest, axis=1) + 1e3 * (position + rotation)
     order = np.argsort(score, kind="stable")
     best: JointSolution | None = None
-    for start in _distinct(first[order])[:4]:
-        found = _follow(robot, start, ee, rest)
+    redundant = len(rest) > 6
+    # A redundant arm drifts unless it is drawn to its rest; where that leaves poses unreached
+    # (near a limit) the path without it may reach more.
+    pulls = (_REST_PULL, 0.0) if redundant else (0.0,)
+    for start, pull in itertools.product(_distinct(first[order])[:4], pulls):
+        found = _follow(robot, start, ee, pull)
         position, rotation = _errors(robot, found, ee)
         speed = np.abs(np.diff(found, axis=0)) / np.diff(time)[:, None]
         jumped = np.concatenate([[False], (speed > max_joint_speed).any(1)])
@@ -175,11 +184,11 @@ def _distinct(solutions: Floats) -> list[Floats]:
     return kept
 
 
-def _follow(robot: RobotModel, start: Floats, ee: Floats, rest: Floats) -> Floats:
+def _follow(robot: RobotModel, start: Floats, ee: Floats, pull: float) -> Floats:
     path = np.empty((len(ee), len(start)))
     q = start
     for t, target in enumerate(ee):
-        q = _damped_least_squares(robot, q[None], target[None], iterations=30)[0]
+        q = _damped_least_squares(robot, q[None], target[None], iterations=30, pull=pull)[0]
         path[t] = q
     return path
 
@@ -190,14 +199,19 @@ def _errors(robot: RobotModel, joints: Floats, ee: Floats) -> tuple[Floats, Floa
     return position, rotation_angle(reached[:, :3, :3], ee[:, :3, :3])
 
 
-def _damped_least_squares(robot: RobotModel, joints: Floats, ee: Floats, iterations: int) -> Floats:
+def _damped_least_squares(
+    robot: RobotModel, joints: Floats, ee: Floats, iterations: int, pull: float = 0.0
+) -> Floats:
     """Levenberg-Marquardt on the pose error, a batch of problems (B, J) against (B, 4, 4) at once.
 
     The Jacobian is geometric: for a hinge, axis x (ee - anchor) over axis (Siciliano et al.,
     Robotics, 3.1.3). The damping follows the error, so it vanishes at a solution (Sugihara 2011).
-    Joints are clipped to their limits after each step.
+    With ``pull``, motion that leaves the ee in place goes that share of the way to the rest
+    posture in each step (null-space projection, Siciliano 3.5). Joints are clipped to their
+    limits after each step.
     """
     lower, upper = robot.limits.T
+    rest = np.clip(np.asarray(robot.rest), lower, upper)
     q = np.clip(joints, lower, upper)
     model = robot.compile()
     bodies = [int(model.joint(name).bodyid[0]) - 1 for name in robot.joint_names]
@@ -216,12 +230,18 @@ def _damped_least_squares(robot: RobotModel, joints: Floats, ee: Floats, iterati
         error = np.concatenate(
             [ee[:, :3, 3] - reached[:, :3, 3], _rotation_vector(ee, reached)], axis=1
         )
-        if np.abs(error).max() < 1e-7:
-            break
         damping = 0.1 * (error**2).sum(1)[:, None, None] + 1e-9
         gram = jacobian @ np.swapaxes(jacobian, 1, 2) + damping * np.eye(6)
-        step = np.swapaxes(jacobian, 1, 2) @ np.linalg.solve(gram, error[..., None])
-        q = np.clip(q + np.clip(step[..., 0], -0.5, 0.5), lower, upper)
+        transposed = np.swapaxes(jacobian, 1, 2)
+        step = (transposed @ np.linalg.solve(gram, error[..., None]))[..., 0]
+        aside = np.zeros_like(q)
+        if pull:
+            away = (rest - q)[..., None]
+            held = transposed @ np.linalg.solve(gram, jacobian @ away)
+            aside = pull * (away - held)[..., 0]
+        if np.abs(error).max() < 1e-7 and np.abs(aside).max() < 1e-5:
+            break
+        q = np.clip(q + np.clip(step + aside, -0.5, 0.5), lower, upper)
     return q
 
 

@@ -240,9 +240,13 @@ ROBOTS: dict[str, RobotModel] = {
                 f"joint_{part}"
                 for part in ("torso", "shoulder", "bicep", "elbow", "forearm", "wrist", "gripper")
             ),
-            gripper={"joint_finger_right": (1.3, 0.01), "joint_finger_left": (1.3, 0.01)},
+            # The fingertips touch at 1.0 rad and cross beyond (the joints' range ends at 1.3).
+            gripper={"joint_finger_right": (1.0, 0.01), "joint_finger_left": (1.0, 0.01)},
+            # RT-1's tool: SimplerEnv's link_gripper_tcp, 0.15 m along link_gripper
+            # (google_robot_meta_sim_fix_wheel_fix_fingertip.urdf). A real row of RT-1 fits this
+            # base, orientation and order to 0.2 mm; the 0.15 m itself is SimplerEnv's word.
             ee_body="link_gripper",
-            body_from_ee=_offset(),
+            body_from_ee=_offset(z=0.15),
             rest=(-0.26, 0.71, 0.42, 1.5, 0.0, 0.63, 0.0),
             visual_group=2,
             source="mujoco-menagerie google_robot",

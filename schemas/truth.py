@@ -2,7 +2,9 @@
 
 ``truth.zarr`` lies beside ``features.json``, one group a camera of an episode, named by
 `truth_group`: arrays ``depth`` (T,H,W float32 m), ``robot_part`` (T,H,W uint8, visible pixels
-only), ``K`` (3,3), ``base_from_camera`` (T,4,4). The published layout itself holds none of it.
+only), ``K`` (3,3), ``base_from_camera`` (T,4,4). Where the layout logs no joints (Bridge, RT-1)
+also ``joints`` (T,J) rad and ``gripper`` (T,) opening, and the attribute ``success``. The published
+layout itself holds none of it.
 """
 
 from __future__ import annotations

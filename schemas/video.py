@@ -77,12 +77,14 @@ class VideoFrames:
 
 def _opened(file: object, url: str) -> av.container.InputContainer:
     try:
-        container = av.open(file, "r")
-    except av.FFmpegError as error:
-        raise EpisodeError(Reason.UNDECODABLE_IMAGE, f"{url} is no video: {error}") from error
-    if not container.streams.video:
+        # The format is fixed, so that a playlist in disguise opens no other file; metadata that
+        # is not UTF-8 and an empty file are the video's fault, not the caller's.
+        container = av.open(file, "r", format="mp4", metadata_errors="replace")
+    except (av.FFmpegError, OSError) as error:
+        raise EpisodeError(Reason.UNDECODABLE_IMAGE, f"{url} is no mp4: {error}") from error
+    if not container.streams.video or container.streams.video[0].codec_context is None:
         container.close()
-        raise EpisodeError(Reason.UNDECODABLE_IMAGE, f"{url} holds no video stream")
+        raise EpisodeError(Reason.UNDECODABLE_IMAGE, f"{url} holds no video that can be decoded")
     stream = container.streams.video[0]
     if max(stream.width, stream.height) > MAX_SIDE:
         container.close()

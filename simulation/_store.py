@@ -13,6 +13,7 @@ from zarr.codecs import BloscCodec
 
 from schemas.truth import truth_group
 from simulation.film import Film
+from simulation.script import Script
 
 # Frames a chunk of truth holds; a clip reads few of them in vain.
 _CHUNK = 16
@@ -61,8 +62,15 @@ def write_dataset_info(
     (folder / "dataset_info.json").write_text(json.dumps(info, indent=2) + "\n")
 
 
-def write_truth(store: Path, episode_id: str, films: dict[str, Film]) -> None:
-    """One group a camera, as `schemas.truth` lays it out; bit-exact, so blosc over zstd."""
+def write_truth(
+    store: Path, episode_id: str, films: dict[str, Film], motion: Script | None = None
+) -> None:
+    """One group a camera, as `schemas.truth` lays it out; bit-exact, so blosc over zstd.
+
+    Args:
+        motion: adds ``joints`` (T, J) rad and ``gripper`` (T,) opening, at the log's steps, and
+            the attribute ``success``, where the layout does not hold them.
+    """
     codec = BloscCodec(cname="zstd", clevel=5, shuffle="bitshuffle")
     for camera, film in films.items():
         group = zarr.open_group(store, path=truth_group(episode_id, camera), mode="a")
@@ -75,3 +83,8 @@ def write_truth(store: Path, episode_id: str, films: dict[str, Film]) -> None:
             )
         group.create_array("K", data=film.K, compressors=codec)
         group.create_array("base_from_camera", data=film.base_from_camera, compressors=codec)
+        if motion is not None:
+            group.create_array("joints", data=motion.joints, compressors=codec)
+            opening = motion.opening.astype("float32")
+            group.create_array("gripper", data=opening, compressors=codec)
+            group.attrs["success"] = motion.success

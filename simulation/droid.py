@@ -3,26 +3,57 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from robo4d.geometry import invert, project, transform
+from robo4d.geometry import intrinsics, make_pose
 from robots.kinematics import ee_poses
 from robots.models import ROBOTS
 from schemas.truth import TWIN_MARK
 from simulation.film import Film, film_script
-from simulation.layout import HEIGHT, WIDTH, Layout, draw_layout
-from simulation.script import RATE, Plan, Script, write_script
+from simulation.layout import Camera, Layout, Workspace, covered, draw_layout, look_at
+from simulation.rig import Rig
+from simulation.script import Plan, Script, draw_plan, name_thing, write_script
 
 if TYPE_CHECKING:
     from tensorflow_datasets.core.features import FeaturesDict
 
+HOLDS_JOINTS = True
 ROBOT = ROBOTS["panda_robotiq"]
+WIDTH, HEIGHT = 320, 180
+RATE = 15.0
+RIG = Rig(
+    robot_name=ROBOT.name,
+    rate=RATE,
+    body_from_tool=ROBOT.body_from_ee,  # the flange
+    fingers=("left_fingerpad_collision", "right_fingerpad_collision"),
+    below_pad=0.02,
+    approach=0.11,
+    lift=(0.03, 0.08),
+    pitch=(-0.15, 0.15),
+    home=((-0.04, -0.12, -0.03, -0.3, -0.3), (0.08, 0.12, 0.08, 0.3, 0.1)),
+    beats=((11, 6, 4, 5, 12, 5, 4, 8), (14, 9, 6, 8, 15, 8, 6, 11)),
+)
+_SPACE = Workspace(
+    table=(-0.04, 0.06),
+    reach=((0.38, -0.22), (0.62, 0.22)),
+    apart=(0.22, 0.36),
+    room=((0.3, -0.36), (0.72, 0.36)),
+    clutter=(3, 6),
+    clearance=0.12,  # the open gripper is 0.17 m across
+    plate_radius=0.075,
+    scale=1.0,
+    focus=(0.4, 0.0, 0.1),
+)
 _ATTEMPTS = 60
+# m in the flange's frame, and degrees.
+_WRIST_POSITION, _WRIST_TILT = (0.07, -0.02, 0.02), 17.0
 # One action of full speed, 1.0, moves the target by this much: m, rad, rad a joint, and share of
 # the gripper's travel (droid/robot_ik/robot_ik_solver.py in droid-dataset/droid).
 _MAX_LINEAR, _MAX_ANGULAR, _MAX_JOINT, _MAX_GRIPPER = 0.075, 0.15, 0.2, 0.25
@@ -45,7 +76,9 @@ class DroidEpisode:
     @property
     def folder(self) -> str:
         """The path that DROID's metadata give."""
-        return f"/nfs/kun2/datasets/r2d2/r2d2-data-full/{self.id.removeprefix('droid/')}"
+        # RLDS paths write the time with colons, ids with the raw bucket's underscores.
+        path = re.sub(r"_(\d\d)_(\d\d)_(\d\d)_(\d{4})$", r"_\1:\2:\3_\4", self.id)
+        return f"/nfs/kun2/datasets/r2d2/r2d2-data-full/{path.removeprefix('droid/')}"
 
 
 def draw_episode(seed: int, index: int) -> DroidEpisode:
@@ -54,17 +87,18 @@ def draw_episode(seed: int, index: int) -> DroidEpisode:
     Scenes in which the arm cannot follow its script, or which the cameras do not cover, are drawn
     anew.
     """
-    plan = _plan(seed, index)
+    plan = draw_plan(seed, index)
     for attempt in range(_ATTEMPTS):
         rng = np.random.default_rng([seed, index, attempt])
-        layout = draw_layout(rng)
-        script = write_script(layout, plan, rng)
+        layout = draw_layout(rng, _SPACE, "lab", (HEIGHT, WIDTH), _cameras)
+        script = write_script(layout, plan, rng, RIG)
         if script is not None and _covered(layout, script):
             outcome = "success" if script.success else "failure"
             # A day a seed, three minutes an episode. ctime is how DROID names its folders.
             date = datetime(2026, 1, 1, 10) + timedelta(days=seed, minutes=3 * index)
             when = f"{date:%Y-%m-%d}/{date.ctime().replace(' ', '_')}"
-            return DroidEpisode(f"droid/TWIN/{outcome}/{when}", layout, plan, script)
+            identity = f"droid/TWIN/{outcome}/{when}".replace(":", "_")
+            return DroidEpisode(identity, layout, plan, script)
     raise RuntimeError(
         f"no scene for episode {index} of seed {seed} in {_ATTEMPTS} attempts; "
         "simulation/layout.py draws scenes that the arm cannot work in"
@@ -76,25 +110,23 @@ def film_episode(episode: DroidEpisode) -> dict[str, Film]:
     return film_script(episode.layout, episode.script, ROBOT)
 
 
-def encode_episode(episode: DroidEpisode, films: dict[str, Film]) -> bytes:
-    """The record, a ``tf.train.Example``, by the same code that wrote the published ones."""
-    from tensorflow_datasets.proto import tf_example_pb2
+def episode_id(episode: DroidEpisode, example: dict[str, Any]) -> str:
+    """As `converters` will name it."""
+    return episode.id
 
-    features = droid_features()
-    example = {
+
+def encode_episode(episode: DroidEpisode, films: dict[str, Film]) -> dict[str, Any]:
+    """The record as `tfds_features` takes it."""
+    return {
         "steps": _steps(episode, films),
         "episode_metadata": {
             "file_path": f"{episode.folder}/trajectory.h5",
             "recording_folderpath": f"{episode.folder}/recordings/MP4",
         },
     }
-    written = features.serialize_example(features.encode_example(example))
-    # The order of a protobuf map is left to chance, unless it is asked for: the same twin shall
-    # have the same bytes.
-    return tf_example_pb2.Example.FromString(written).SerializeToString(deterministic=True)
 
 
-def droid_features() -> FeaturesDict:
+def tfds_features() -> FeaturesDict:
     """The features of ``droid/1.0.0``."""
     # Imported here: the command line must not wait for it when no twin is made.
     import tensorflow_datasets as tfds
@@ -151,25 +183,52 @@ def describe(seed: int) -> str:
     )
 
 
-def _plan(seed: int, index: int) -> Plan:
-    if index % 3 != 1:
-        return "place"
-    return "miss" if (index // 3 + seed) % 2 else "drop"
-
-
 def _covered(layout: Layout, script: Script) -> bool:
     """Both exterior views hold the robot's shoulder, its flange throughout, thing and plate."""
     ee = ee_poses(ROBOT, script.joints)[:, :3, 3]
     points = np.concatenate([ee, script.things[:, 0, :3, 3], [layout.plate, [0.0, 0.0, 0.25]]])
-    margin = 4
-    for camera in layout.cameras.values():
-        if camera.on_wrist:
-            continue
-        pixels, depth = project(transform(invert(camera.mount), points), camera.K)
-        inside = (pixels > margin).all() and (pixels < [WIDTH - margin, HEIGHT - margin]).all()
-        if depth.min() < 0.25 or not inside:
-            return False
-    return True
+    fixed = (camera for camera in layout.cameras.values() if not camera.on_wrist)
+    return all(covered(camera, points, layout.size, margin=4) for camera in fixed)
+
+
+def _cameras(rng: np.random.Generator, table: float) -> dict[str, Camera]:
+    """Two beside the table, left and right of the robot, and one on the wrist."""
+    return {
+        "exterior_image_1_left": _exterior(rng, table, side=1.0),
+        "exterior_image_2_left": _exterior(rng, table, side=-1.0),
+        "wrist_image_left": _wrist(rng),
+    }
+
+
+def _exterior(rng: np.random.Generator, table: float, side: float) -> Camera:
+    azimuth = side * np.radians(rng.uniform(55, 125))
+    radius = rng.uniform(0.7, 1.0)
+    position = [
+        0.42 + radius * np.cos(azimuth),
+        radius * np.sin(azimuth),
+        table + rng.uniform(0.4, 0.75),
+    ]
+    target = [0.3, 0.0, table + 0.22] + rng.uniform(-0.07, 0.07, 3)
+    # ZED 2 at 1280x720 has f of about 525 px; DROID's frames are a quarter of that.
+    return Camera(_intrinsics(rng, 131.0), look_at(position, target, rng.normal(0, 0.03)))
+
+
+def _wrist(rng: np.random.Generator) -> Camera:
+    # A ZED Mini's left eye on the flange's +x side, tipped towards the fingertips: those then
+    # come into the picture from below, as in DROID's own wrist views.
+    tilt = np.radians(_WRIST_TILT) + rng.normal(0, 0.02)
+    c, s = np.cos(tilt), np.sin(tilt)
+    # Columns: image right is the flange's +y, image down its -x, forward its z.
+    level = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    tipped = level @ np.array([[1.0, 0, 0], [0, c, s], [0, -s, c]])
+    position = np.array(_WRIST_POSITION) + rng.normal(0, 0.003, 3)
+    return Camera(_intrinsics(rng, 0.57 * WIDTH), make_pose(tipped, position), on_wrist=True)
+
+
+def _intrinsics(rng: np.random.Generator, focal: float) -> NDArray[np.floating]:
+    f = focal * rng.uniform(0.98, 1.02)
+    cx, cy = np.array([WIDTH, HEIGHT]) / 2 + rng.normal(0, 2.5, 2)
+    return intrinsics(f, f, cx, cy)
 
 
 def _steps(episode: DroidEpisode, films: dict[str, Film]) -> list[dict[str, Any]]:
@@ -217,9 +276,7 @@ def _steps(episode: DroidEpisode, films: dict[str, Film]) -> list[dict[str, Any]
 
 
 def _instructions(episode: DroidEpisode) -> tuple[str, str, str]:
-    shape = {"box": "block", "sphere": "ball"}
-    thing = episode.layout.things[0]
-    what = f"the {thing.colour} {shape.get(thing.shape, thing.shape)}"
+    what = f"the {name_thing(episode.layout.things[0])}"
     where = f"the {episode.layout.plate_colour} plate"
     return (
         f"Put {what} on {where}",

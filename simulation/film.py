@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from robo4d.geometry import invert, make_pose, quaternion_from_matrix
 from robots.models import RobotModel
 from robots.offscreen import OffscreenRenderer
-from simulation.layout import HEIGHT, WIDTH, Layout
-from simulation.scene import SCENE_GROUP, build_scene
+from simulation._geoms import SCENE_GROUP
+from simulation.layout import Layout
+from simulation.scene import build_scene
 from simulation.script import Script
 
 _QUALITY = 92
@@ -25,7 +26,7 @@ class Film:
     """One camera's view of an episode.
 
     Attributes:
-        frames: T JPEG files of (180, 320, 3).
+        frames: T JPEG files of (H, W, 3).
         depth: (T, H, W) float32 z-depth in m, exact.
         robot_part: (T, H, W) uint8, index into the robot's ``link_names`` + 1 where it is seen.
         K: (3, 3) pixels.
@@ -38,12 +39,26 @@ class Film:
     K: NDArray[np.floating]
     base_from_camera: NDArray[np.floating]
 
+    def delayed(self, steps: int) -> Film:
+        """The same view, late: the first picture stays for ``steps`` more, the last are lost."""
+        if steps == 0:
+            return self
+        shown = np.maximum(np.arange(len(self.frames)) - steps, 0)
+        return Film(
+            tuple(self.frames[t] for t in shown),
+            self.depth[shown],
+            self.robot_part[shown],
+            self.K,
+            self.base_from_camera[shown],
+        )
+
 
 def film_script(layout: Layout, script: Script, robot: RobotModel) -> dict[str, Film]:
     """Every camera's film, by camera name.
 
     Poses are MuJoCo's own, not `robots.kinematics`', so that the truth can judge the latter.
     """
+    height, width = layout.size
     smooth = build_scene(layout, robot)
     smooth.vis.quality.offsamples = 4
     # Depth and ids must not be blended over samples; shadows would only cost time there.
@@ -52,7 +67,7 @@ def film_script(layout: Layout, script: Script, robot: RobotModel) -> dict[str, 
     exact.light_castshadow[:] = 0
     states = _play(smooth, script, robot)
     poses = _camera_poses(layout, robot, states)
-    with OffscreenRenderer(smooth, HEIGHT, WIDTH, (robot.visual_group, SCENE_GROUP)) as renderer:
+    with OffscreenRenderer(smooth, height, width, (robot.visual_group, SCENE_GROUP)) as renderer:
         frames = {
             name: tuple(
                 simplejpeg.encode_jpeg(
@@ -64,10 +79,10 @@ def film_script(layout: Layout, script: Script, robot: RobotModel) -> dict[str, 
         }
     part_of_geom = _parts(exact, robot)
     films = {}
-    with OffscreenRenderer(exact, HEIGHT, WIDTH, (robot.visual_group, SCENE_GROUP)) as renderer:
+    with OffscreenRenderer(exact, height, width, (robot.visual_group, SCENE_GROUP)) as renderer:
         for name, camera in layout.cameras.items():
-            depth = np.empty((len(states), HEIGHT, WIDTH), np.float32)
-            part = np.empty((len(states), HEIGHT, WIDTH), np.uint8)
+            depth = np.empty((len(states), height, width), np.float32)
+            part = np.empty((len(states), height, width), np.uint8)
             for t, (state, pose) in enumerate(zip(states, poses[name], strict=True)):
                 depth[t], geoms = renderer.depth_and_geoms(state, camera.K, pose)
                 part[t] = part_of_geom[geoms]

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from robo4d.geometry import intrinsics, make_pose
+from robo4d.geometry import invert, make_pose, project, transform
 
 Floats = NDArray[np.floating]
 Shape = Literal["box", "cylinder", "sphere", "capsule"]
 
-WIDTH, HEIGHT = 320, 180
+Furniture = Literal["lab", "table", "sink", "drawer", "kitchen"]
+
 SHAPES: tuple[Shape, ...] = ("box", "cylinder", "sphere", "capsule")
 COLOURS: dict[str, tuple[float, float, float]] = {
     "red": (0.75, 0.1, 0.1),
@@ -25,9 +27,7 @@ COLOURS: dict[str, tuple[float, float, float]] = {
     "white": (0.88, 0.87, 0.84),
     "pink": (0.88, 0.45, 0.58),
 }
-PLATE_RADIUS, PLATE_THICKNESS = 0.075, 0.008
-# Room for the open gripper (0.17 m across) between the things it visits and all others, m.
-_CLEARANCE = 0.12
+PLATE_THICKNESS = 0.008
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,12 @@ class Layout:
         things: the first is the one to be moved.
         plate: (3,) centre of the plate's upper face, where it is to go.
         plate_colour: in `COLOURS`.
-        cameras: the exterior views, left and right of the robot, and the wrist's.
+        plate_radius: m; of a drawer, which takes the plate's place, half its inner width.
+        room: (low, high) of x and y in which things stand; a sink's walls are around it.
+        focus: (3,) m, what the lamp shines at.
+        furniture: what stands around the things.
+        size: (height, width) of every view in pixels.
+        cameras: by name.
         look: seed of textures, lights and furniture.
     """
 
@@ -71,36 +76,76 @@ class Layout:
     things: tuple[Thing, ...]
     plate: Floats
     plate_colour: str
+    plate_radius: float
+    room: tuple[tuple[float, float], tuple[float, float]]
+    focus: tuple[float, float, float]
+    furniture: Furniture
+    size: tuple[int, int]
     cameras: dict[str, Camera]
     look: int
 
 
-def draw_layout(rng: np.random.Generator) -> Layout:
-    """A random scene as DROID's: a table, things on it, two cameras beside it, one on the wrist."""
-    table = rng.uniform(-0.04, 0.06)
-    start, goal = _apart(rng)
+@dataclass(frozen=True)
+class Workspace:
+    """Where things may stand before one robot, and how big they may be; m.
+
+    Attributes:
+        table: (low, high) of the table's z.
+        reach: (low, high) of x and y for the thing that is moved and its goal.
+        apart: (least, most) between those two.
+        room: (low, high) of x and y for all things.
+        clutter: (low, high) count of other things; high is not reached.
+        clearance: between the things that the open gripper visits and all others.
+        plate_radius: of the goal.
+        scale: size of things, relative to those for a gripper that opens to 85 mm.
+        focus: (x, y, z over the table at 0), what the lamp shines at.
+    """
+
+    table: tuple[float, float]
+    reach: tuple[tuple[float, float], tuple[float, float]]
+    apart: tuple[float, float]
+    room: tuple[tuple[float, float], tuple[float, float]]
+    clutter: tuple[int, int]
+    clearance: float
+    plate_radius: float
+    scale: float
+    focus: tuple[float, float, float]
+
+
+def draw_layout(
+    rng: np.random.Generator,
+    space: Workspace,
+    furniture: Furniture,
+    size: tuple[int, int],
+    draw_cameras: Callable[[np.random.Generator, float], dict[str, Camera]],
+) -> Layout:
+    """A random scene: a table, things on it, and cameras, drawn by ``draw_cameras(rng, table)``."""
+    table = rng.uniform(*space.table)
+    start, goal = _apart(rng, space)
     colours = [str(name) for name in rng.permutation(list(COLOURS))]
-    things = [_thing(rng, start, table, colours[0], graspable=True)]
+    things = [_thing(rng, start, table, colours[0], space.scale, graspable=True)]
     # Nothing stands where the thing may be dropped, or half on the plate.
     dropped = start + 0.25 * (goal - start)
-    taken = [(start, _CLEARANCE), (dropped, _CLEARANCE), (goal, PLATE_RADIUS + 0.08)]
-    for colour in colours[2 : 2 + int(rng.integers(3, 6))]:
+    taken = [(start, space.clearance), (dropped, space.clearance)]
+    taken.append((goal, space.plate_radius + 2 * space.clearance / 3))
+    for colour in colours[2 : 2 + int(rng.integers(*space.clutter))]:
         for _ in range(50):
-            spot = rng.uniform([0.3, -0.36], [0.72, 0.36])
+            spot = rng.uniform(*space.room)
             if all(np.linalg.norm(spot - other) > room for other, room in taken):
-                things.append(_thing(rng, spot, table, colour, graspable=False))
-                taken.append((spot, _CLEARANCE))
+                things.append(_thing(rng, spot, table, colour, space.scale, graspable=False))
+                taken.append((spot, space.clearance))
                 break
     return Layout(
         table=table,
         things=tuple(things),
         plate=np.array([*goal, table + PLATE_THICKNESS]),
         plate_colour=colours[1],
-        cameras={
-            "exterior_image_1_left": _exterior(rng, table, side=1.0),
-            "exterior_image_2_left": _exterior(rng, table, side=-1.0),
-            "wrist_image_left": _wrist(rng),
-        },
+        plate_radius=space.plate_radius,
+        room=space.room,
+        focus=space.focus,
+        furniture=furniture,
+        size=size,
+        cameras=draw_cameras(rng, table),
         look=int(rng.integers(2**31)),
     )
 
@@ -118,15 +163,21 @@ def look_at(position: ArrayLike, target: ArrayLike, roll: float = 0.0) -> Floats
     return make_pose(level @ [[c, -s, 0], [s, c, 0], [0, 0, 1]], position)
 
 
-def _apart(rng: np.random.Generator) -> tuple[Floats, Floats]:
+def _apart(rng: np.random.Generator, space: Workspace) -> tuple[Floats, Floats]:
+    least, most = space.apart
     while True:
-        start, goal = rng.uniform([0.38, -0.22], [0.62, 0.22], (2, 2))
-        if 0.22 < np.linalg.norm(start - goal) < 0.36:
+        start, goal = rng.uniform(*space.reach, (2, 2))
+        if least < np.linalg.norm(start - goal) < most:
             return start, goal
 
 
 def _thing(
-    rng: np.random.Generator, spot: Floats, table: float, colour: str, graspable: bool
+    rng: np.random.Generator,
+    spot: Floats,
+    table: float,
+    colour: str,
+    scale: float,
+    graspable: bool,
 ) -> Thing:
     shape = SHAPES[rng.integers(len(SHAPES))]
     # The 2F-85 opens to 85 mm; what it is to grasp stays under 70.
@@ -139,6 +190,7 @@ def _thing(
         half = [max(across, 0.022)] * 3
     else:  # a capsule lies on its side
         half = [across + rng.uniform(0.02, 0.045), max(across, 0.02), max(across, 0.02)]
+    half = [scale * extent for extent in half]
     yaw = rng.uniform(-0.6, 0.6)
     pose = make_pose(rotation_z(yaw), [*spot, table + half[2]])
     return Thing(shape, colour, np.array(half), pose)
@@ -150,37 +202,11 @@ def rotation_z(angle: float) -> Floats:
     return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
 
 
-def _exterior(rng: np.random.Generator, table: float, side: float) -> Camera:
-    azimuth = side * np.radians(rng.uniform(55, 125))
-    radius = rng.uniform(0.7, 1.0)
-    position = [
-        0.42 + radius * np.cos(azimuth),
-        radius * np.sin(azimuth),
-        table + rng.uniform(0.4, 0.75),
-    ]
-    target = [0.3, 0.0, table + 0.22] + rng.uniform(-0.07, 0.07, 3)
-    # ZED 2 at 1280x720 has f of about 525 px; DROID's frames are a quarter of that.
-    return Camera(_intrinsics(rng, 131.0), look_at(position, target, rng.normal(0, 0.03)))
-
-
-def _wrist(rng: np.random.Generator) -> Camera:
-    # A ZED Mini's left eye on the flange's +x side, tipped towards the fingertips: those then
-    # come into the picture from below, as in DROID's own wrist views.
-    tilt = np.radians(WRIST_TILT) + rng.normal(0, 0.02)
-    c, s = np.cos(tilt), np.sin(tilt)
-    # Columns: image right is the flange's +y, image down its -x, forward its z.
-    level = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
-    tipped = level @ np.array([[1.0, 0, 0], [0, c, s], [0, -s, c]])
-    position = np.array(WRIST_POSITION) + rng.normal(0, 0.003, 3)
-    return Camera(_intrinsics(rng, 0.57 * WIDTH), make_pose(tipped, position), on_wrist=True)
-
-
-# m in the flange's frame, and degrees.
-WRIST_POSITION = (0.07, -0.02, 0.02)
-WRIST_TILT = 17.0
-
-
-def _intrinsics(rng: np.random.Generator, focal: float) -> Floats:
-    f = focal * rng.uniform(0.98, 1.02)
-    cx, cy = np.array([WIDTH, HEIGHT]) / 2 + rng.normal(0, 2.5, 2)
-    return intrinsics(f, f, cx, cy)
+def covered(
+    camera: Camera, points: ArrayLike, size: tuple[int, int], margin: int, nearest: float = 0.25
+) -> bool:
+    """Whether a fixed camera sees all points (N, 3), ``margin`` pixels within its picture."""
+    pixels, depth = project(transform(invert(camera.mount), np.asarray(points)), camera.K)
+    height, width = size
+    inside = (pixels > margin).all() and (pixels < [width - margin, height - margin]).all()
+    return bool(inside and depth.min() >= nearest)

@@ -5,6 +5,8 @@
     out/droid/1.0.0/features.json, dataset_info.json
                     droid-train.tfrecord-0000k-of-0000n
                     truth.zarr                          depth, part ids, cameras (schemas/truth.py)
+
+Likewise ``bridge_dataset/1.0.0`` and ``fractal20220817_data/0.1.0``.
 """
 
 from __future__ import annotations
@@ -16,23 +18,62 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import zarr
 
 from schemas.reasons import UsageError, did_you_mean
 from schemas.truth import TRUTH_STORE
-from simulation import droid
+from simulation import bridge, droid, rt1
 from simulation._store import write_dataset_info, write_tfrecord, write_truth
+from simulation.film import Film
+from simulation.rig import Rig
 
 # Sources with a twin, and the folder of their layout.
-TWINS = {"droid": "droid/1.0.0"}
-_WITHOUT_TWIN = ("bridge", "libero", "rt1")
+TWINS = {
+    "droid": "droid/1.0.0",
+    "bridge": "bridge_dataset/1.0.0",
+    "rt1": "fractal20220817_data/0.1.0",
+}
+_WITHOUT_TWIN = ("libero",)
 # A worker peaks at about 0.9 GB (measured: renderer, meshes, one episode's truth).
 _MAX_WORKERS = 2
 # Seeds are days in the episodes' identities; 30 years of them keep the calendar sane.
 _MAX_SEED = 10_000
 
+if TYPE_CHECKING:
+    from tensorflow_datasets.core.features import FeaturesDict
+
 Progress = Callable[[int, int], None]
+
+
+class TwinSource(Protocol):
+    """What a source's module offers; its episodes are its own, each with a ``script``."""
+
+    RIG: Rig
+    HOLDS_JOINTS: bool
+    """Whether the layout itself holds joints; if not, they go to the truth."""
+
+    def draw_episode(self, seed: int, index: int) -> Any:
+        """Episode ``index`` of the twin of ``seed``, not filmed yet."""
+
+    def film_episode(self, episode: Any) -> dict[str, Film]:
+        """Frames and truth of every camera."""
+
+    def encode_episode(self, episode: Any, films: dict[str, Film]) -> dict[str, Any]:
+        """The record as `tfds_features` takes it."""
+
+    def episode_id(self, episode: Any, example: dict[str, Any]) -> str:
+        """As `converters` will name it."""
+
+    def tfds_features(self) -> FeaturesDict:
+        """The published features."""
+
+    def describe(self, seed: int) -> str:
+        """What ``dataset_info.json`` says of the data set."""
+
+
+_SOURCES: dict[str, TwinSource] = {"droid": droid, "bridge": bridge, "rt1": rt1}
 
 
 def make_twin(
@@ -41,6 +82,7 @@ def make_twin(
     *,
     episodes: int = 3,
     seed: int = 0,
+    latency: int = 0,
     progress: Progress | None = None,
 ) -> Path:
     """Make a twin under ``out``; the same source, episodes and seed give the same bytes.
@@ -53,37 +95,43 @@ def make_twin(
         source: key in `TWINS`.
         out: folder to make; must not exist, or be empty.
         episodes: how many; every third fails, truly.
+        latency: steps by which images, and the truth of what they show, lag behind the log.
         progress: called with episodes done and in all.
 
     Returns:
         The folder that a converter opens: ``out/droid/1.0.0``.
 
     Raises:
-        UsageError: no such twin, a count or seed out of range, or ``out`` holds something.
+        UsageError: no such twin, a count, seed or latency out of range, or ``out`` holds something.
+        robots.models.RobotAssetsError: the robot's description is not here.
         robots.offscreen.RenderingUnavailable: no OpenGL here.
     """
     _check(source, episodes, seed)
+    if latency < 0:
+        raise UsageError(f"latency is {latency} steps; images cannot come before what they show")
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} is there already and not an empty folder; choose another place")
+    # Said here, and downloaded once, before several workers ask for the same files.
+    _SOURCES[source].RIG.robot.compile()
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
         made = Path(scratch) / "twin"
         folder = made / TWINS[source]
         folder.mkdir(parents=True)
         zarr.open_group(folder / TRUTH_STORE, mode="w")
-        payloads = _film_all(folder / TRUTH_STORE, episodes, seed, progress)
+        payloads = _film_all(source, folder / TRUTH_STORE, episodes, seed, latency, progress)
         half = (episodes + 1) // 2
         shards = [shard for shard in (payloads[:half], payloads[half:]) if shard]
         for k, shard in enumerate(shards):
-            name = f"{source}-train.tfrecord-{k:05d}-of-{len(shards):05d}"
+            name = f"{folder.parent.name}-train.tfrecord-{k:05d}-of-{len(shards):05d}"
             write_tfrecord(folder / name, shard)
-        droid.droid_features().save_config(str(folder))  # features.json
+        _SOURCES[source].tfds_features().save_config(str(folder))  # features.json
         write_dataset_info(
             folder,
-            name=source,
+            name=folder.parent.name,
             version=folder.name,
-            description=droid.describe(seed),
+            description=_SOURCES[source].describe(seed),
             shard_lengths=[len(shard) for shard in shards],
             payload_bytes=sum(map(len, payloads)),
         )
@@ -134,14 +182,18 @@ def _check(source: str, episodes: int, seed: int) -> None:
         raise UsageError(f"seed is {seed}; choose one from 0 to {_MAX_SEED - 1}")
 
 
-def _film_all(store: Path, episodes: int, seed: int, progress: Progress | None) -> list[bytes]:
+def _film_all(
+    source: str, store: Path, episodes: int, seed: int, latency: int, progress: Progress | None
+) -> list[bytes]:
     """Records in order of index, whichever worker finishes first."""
     records: dict[int, bytes] = {}
     workers = min(_MAX_WORKERS, episodes, os.cpu_count() or 1)
     # Spawned, not forked: the caller may have used OpenGL, which does not survive a fork.
     context = get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=_use_one_thread) as pool:
-        pending = {pool.submit(_film_one, store, seed, i): i for i in range(episodes)}
+        pending = {
+            pool.submit(_film_one, source, store, seed, latency, i): i for i in range(episodes)
+        }
         try:
             for done in as_completed(pending):
                 records[pending[done]] = done.result()
@@ -158,11 +210,25 @@ def _use_one_thread() -> None:
     os.environ.setdefault("LP_NUM_THREADS", "1")
 
 
-def _film_one(store: Path, seed: int, index: int) -> bytes:
-    episode = droid.draw_episode(seed, index)
-    films = droid.film_episode(episode)
-    write_truth(store, episode.id, films)
-    return droid.encode_episode(episode, films)
+def _film_one(source: str, store: Path, seed: int, latency: int, index: int) -> bytes:
+    """Film one episode, write its truth, and return its record."""
+    layout = _SOURCES[source]
+    episode = layout.draw_episode(seed, index)
+    films = {name: film.delayed(latency) for name, film in layout.film_episode(episode).items()}
+    example = layout.encode_episode(episode, films)
+    motion = None if layout.HOLDS_JOINTS else episode.script
+    write_truth(store, layout.episode_id(episode, example), films, motion)
+    return _serialize(layout.tfds_features(), example)
+
+
+def _serialize(features: FeaturesDict, example: dict[str, Any]) -> bytes:
+    """A ``tf.train.Example``, by the same code that wrote the published ones."""
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    written = features.serialize_example(features.encode_example(example))
+    # The order of a protobuf map is left to chance, unless it is asked for: the same twin shall
+    # have the same bytes.
+    return tf_example_pb2.Example.FromString(written).SerializeToString(deterministic=True)
 
 
 def _code_hash() -> str:

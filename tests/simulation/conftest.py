@@ -1,4 +1,4 @@
-"""One twin of two episodes for all tests here: the first succeeds, the second drops its thing."""
+"""A twin as its records and its truth; DROID's has two episodes, placed and dropped."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 import zarr
 
 from schemas.truth import truth_group
+from simulation.twin import make_twin
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,16 @@ class Twin:
 
     def id(self, episode: int) -> str:
         path = self.text(episode, "episode_metadata/file_path")
-        return "droid/TWIN/" + path.split("/TWIN/")[1].removesuffix("/trajectory.h5")
+        return "droid/TWIN/" + path.split("/TWIN/")[1].removesuffix("/trajectory.h5").replace(
+            ":", "_"
+        )
 
     def truth(self, episode: int, camera: str) -> zarr.Group:
+        return self.truth_of(self.id(episode), camera)
+
+    def truth_of(self, episode_id: str, camera: str) -> zarr.Group:
         return zarr.open_group(
-            self.folder / "truth.zarr", path=truth_group(self.id(episode), camera), mode="r"
+            self.folder / "truth.zarr", path=truth_group(episode_id, camera), mode="r"
         )
 
 
@@ -50,10 +56,24 @@ def _payloads(folder: Path) -> list[bytes]:
     return found
 
 
-@pytest.fixture(scope="session")
-def twin(droid_twin: Path) -> Twin:
+def _read(folder: Path) -> Twin:
     from tensorflow_datasets.proto import tf_example_pb2
 
-    return Twin(
-        droid_twin, [tf_example_pb2.Example.FromString(data) for data in _payloads(droid_twin)]
-    )
+    return Twin(folder, [tf_example_pb2.Example.FromString(data) for data in _payloads(folder)])
+
+
+@pytest.fixture(scope="session")
+def twin(droid_twin: Path) -> Twin:
+    return _read(droid_twin)
+
+
+@pytest.fixture(scope="session")
+def bridge_twin(menagerie: Path, tmp_path_factory: pytest.TempPathFactory) -> Twin:
+    """One episode on a table, placed."""
+    return _read(make_twin("bridge", tmp_path_factory.mktemp("bridge") / "twin", episodes=1))
+
+
+@pytest.fixture(scope="session")
+def rt1_twin(menagerie: Path, tmp_path_factory: pytest.TempPathFactory) -> Twin:
+    """Two episodes: placed and dropped."""
+    return _read(make_twin("rt1", tmp_path_factory.mktemp("rt1") / "twin", episodes=2))

@@ -237,7 +237,7 @@ def test_other_seeds_are_other_episodes():
 
 @pytest.mark.parametrize(
     ("source", "message"),
-    [("droyd", "did you mean 'droid'"), ("bridge", "no twin yet"), ("rt1", "no twin yet")],
+    [("droyd", "did you mean 'droid'"), ("libero", "no twin yet")],
 )
 def test_unknown_twins_are_refused(source, message, tmp_path):
     with pytest.raises(UsageError, match=message):
@@ -264,7 +264,7 @@ def test_a_broken_run_leaves_nothing(tmp_path, monkeypatch):
 def test_the_default_twin_is_made_once(tmp_path, monkeypatch):
     calls = []
 
-    def film(store, episodes, seed, progress):
+    def film(source, store, episodes, seed, latency, progress):
         calls.append(seed)
         return [b"record"] * episodes
 
