@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 
 from pipeline.build import build_shard, finished
@@ -21,6 +21,10 @@ from robo4d.shard import INDEX_SUFFIX, ShardIndex
 from schemas.plan import BuildPlan, ShardTask
 from schemas.reasons import UsageError
 
+_LOST = (
+    "a worker process died (killed, or out of memory: try fewer WORKERS); "
+    "run the same command again, finished shards are kept"
+)
 Done = Callable[[ShardTask, ShardIndex, bool], None]
 
 
@@ -75,15 +79,19 @@ def _build_all(
     with ProcessPoolExecutor(
         workers, mp_context=get_context("spawn"), initializer=_die_with, initargs=(os.getpid(),)
     ) as pool:
-        futures = {pool.submit(build_shard, task, plan, out): task for task in todo}
+        try:
+            futures = {pool.submit(build_shard, task, plan, out): task for task in todo}
+        except (BrokenProcessPool, BrokenPipeError) as error:
+            # A worker died while it was being started. The pool does not know its processes yet,
+            # and one left alive would keep this process from ever ending.
+            for worker in active_children():
+                worker.kill()
+            raise WorkerLost(_LOST) from error
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
         except BrokenProcessPool as error:
-            raise WorkerLost(
-                "a worker process died (killed, or out of memory: try fewer WORKERS); "
-                "run the same command again, finished shards are kept"
-            ) from error
+            raise WorkerLost(_LOST) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

@@ -116,3 +116,18 @@ def test_rendered_shards_do_not_depend_on_the_number_of_workers(
     one, two = (sha256_of_files(tmp_path / str(workers)) for workers in (1, 2))
     assert len([name for name in one if name.endswith(".tar")]) == 2
     assert one == two
+
+
+@pytest.mark.parametrize("source", ["bridge", "rt1"])
+def test_sources_without_logged_joints_build_from_their_twins(source, menagerie, tmp_path, run_cli):
+    made = run_cli("twin", "-s", source, "--out", tmp_path / "twin", "--episodes", 1)
+    assert made.returncode == 0, made.stderr
+    done = run_cli("build", "-s", source, "-d", made.stdout.strip(), "-o", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert run_cli("verify", tmp_path / "out").returncode == 0
+    for sample in robo4d.open(tmp_path / "out"):
+        assert sample.meta["fields"]["joints"]["provenance"] == "estimated"
+        assert not sample.joints_flagged.any()
+        truth = truth_of(sample, made.stdout.strip()).robot_part(sample.step) > 0
+        both, either = (truth & sample.robot_visible).sum(), (truth | sample.robot_visible).sum()
+        assert both / either >= 0.99
