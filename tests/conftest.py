@@ -10,8 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 import robots  # noqa: F401  chooses the OpenGL before any test imports mujoco
+
+# No test depends on how fast the machine is.
+settings.register_profile("robo4d", deadline=None)
+settings.load_profile("robo4d")
 
 REPO = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("ROBO4D_SHARED", REPO.parent / "shared"))
