@@ -7,32 +7,46 @@ later, in `reconstruction` and `pipeline.checks`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 from converters import bridge, droid, rt1
 from converters.bridge_raw import is_bridge_raw, open_bridge_raw
+from converters.droid_calibration import read_calibration
 from converters.droid_raw import is_droid_raw, open_droid_raw
 from converters.rlds import holds_rlds, open_rlds
 from converters.source import OpenedSource, RldsSource
+from schemas.config import SourceConfig
 from schemas.reasons import UsageError, did_you_mean
 
 
-def _open_droid(data: str) -> OpenedSource:
+def _open_droid(data: str, settings: SourceConfig) -> OpenedSource:
     if not holds_rlds(data) and is_droid_raw(data):
-        return open_droid_raw(data)
-    return RldsSource(open_rlds(data, droid.REQUIRED), droid.convert)
+        own = settings.droid
+        return open_droid_raw(data, own.annotations, trust_order=own.trust_order)
+    folder = settings.droid.annotations
+    if folder is None:
+        return RldsSource(open_rlds(data, droid.REQUIRED), droid.convert)
+    annotations = read_calibration(Path(folder))
+    return RldsSource(
+        open_rlds(data, droid.REQUIRED),
+        partial(droid.convert, annotations=annotations),
+        joined=annotations.sha256,
+        join_notes=tuple(annotations.notes),
+    )
 
 
-def _open_bridge(data: str) -> OpenedSource:
+def _open_bridge(data: str, settings: SourceConfig) -> OpenedSource:
     if not holds_rlds(data) and is_bridge_raw(data):
         return open_bridge_raw(data)
     return RldsSource(open_rlds(data, bridge.REQUIRED), bridge.convert)
 
 
-def _open_rt1(data: str) -> OpenedSource:
+def _open_rt1(data: str, settings: SourceConfig) -> OpenedSource:
     return RldsSource(open_rlds(data, rt1.REQUIRED), rt1.convert)
 
 
-SOURCES: dict[str, Callable[[str], OpenedSource]] = {
+SOURCES: dict[str, Callable[[str, SourceConfig], OpenedSource]] = {
     "droid": _open_droid,
     "bridge": _open_bridge,
     "rt1": _open_rt1,
@@ -45,14 +59,14 @@ def check_source(name: str) -> None:
         raise UsageError(did_you_mean("source", name, SOURCES))
 
 
-def open_source(name: str, data: str) -> OpenedSource:
+def open_source(name: str, data: str, settings: SourceConfig | None = None) -> OpenedSource:
     """Open the data set at ``data`` (a folder or fsspec URL) as one of ``SOURCES``.
 
     Raises:
         UsageError: unknown source, or no such data set there.
     """
     check_source(name)
-    return SOURCES[name](data)
+    return SOURCES[name](data, settings or SourceConfig())
 
 
 __all__ = ["SOURCES", "OpenedSource", "check_source", "open_source"]

@@ -12,6 +12,7 @@ from converters.rlds import Record, RldsDataset
 from robo4d.geometry import make_pose
 from schemas.episode import CameraStream, Episode, Origin, Provenance, RobotTrajectory
 from schemas.images import decode_image
+from schemas.plan import Groups
 from schemas.reasons import EpisodeError, Reason
 
 ROBOT = "widowx_250s"
@@ -76,6 +77,7 @@ def convert(record: Record, dataset: RldsDataset, fps: float | None) -> Episode:
         citation=CITATION,  # the published dataset_info.json holds a template here
         origin=Origin(record.file, record.record, record.sha256),
         twin=dataset.twin,
+        groups=groups(record.text("episode_metadata/file_path")),
         notes=tuple(notes),
     )
 
@@ -103,6 +105,21 @@ def _cameras(record: Record) -> dict[str, CameraStream]:
     if not cameras:
         raise EpisodeError(Reason.NO_CAMERA, f"all of {', '.join(CAMERAS)} are blank or missing")
     return cameras
+
+
+def groups(path: str) -> Groups:
+    """Scene, lab and task from a path in Bridge's own tree.
+
+    ``bridge_data_v1/<lab>/<scene>/<task>/...``, ``bridge_data_v2/[datacol<n>_]<scene>/<task>/...``
+    (rail-berkeley/bridge_data_v2). One kitchen has the same name in both, so it is one scene.
+    """
+    own = re.search(r"bridge_data_v(\d+)/(.+)$", path)
+    if own is None:
+        return Groups()
+    version, parts = own[1], own[2].split("/")
+    lab = parts.pop(0) if version == "1" else "berkeley"
+    scene, task = (*parts, "", "")[:2]
+    return Groups(scene=re.sub(r"^datacol\d+_", "", scene), lab=lab, task=task)
 
 
 def _identity(record: Record) -> str:

@@ -36,7 +36,15 @@ from converters._bridge_files import (
     read_time,
 )
 from converters._pickle import MAX_BYTES, load_pickle
-from converters.bridge import ACTION_COLUMNS, CITATION, LICENCE, RATE, ROBOT, ee_from_state
+from converters.bridge import (
+    ACTION_COLUMNS,
+    CITATION,
+    LICENCE,
+    RATE,
+    ROBOT,
+    ee_from_state,
+    groups,
+)
 from robo4d import ShapeError
 from schemas.episode import Episode, Origin, RobotTrajectory
 from schemas.plan import EpisodeRef
@@ -59,6 +67,7 @@ class BridgeRawSource:
     root: str
     twin: bool
     layout: str = "raw"
+    joined: str = ""  # nothing lies outside the trajectories
     name: str = "bridge_data_raw"
     description: str = "BridgeData V2, raw trajectories"
     notes: Sequence[str] = field(default_factory=tuple)
@@ -84,7 +93,9 @@ class BridgeRawSource:
             stamp = zlib.crc32(f"{name} {size}\n".encode(), stamp)
             if name in (*_PICKLES, "lang.txt") and size <= MAX_BYTES:
                 stamp = zlib.crc32(fs.cat_file(f"{folder}/{name}"), stamp)
-        return EpisodeRef(file=path, record=0, length=sum(files.values()), crc=stamp)
+        own = groups(f"{root}/{path}")
+        size = sum(files.values())
+        return EpisodeRef(file=path, record=0, length=size, crc=stamp, groups=own)
 
     def read(self, ref: EpisodeRef, split: str, fps: float | None) -> Episode:
         """Read one trajectory.
@@ -212,6 +223,7 @@ def _read(
         citation=CITATION,
         origin=Origin(ref.file, ref.record, folder.digest.hexdigest()),
         twin=twin,
+        groups=groups(folder.path),
         notes=tuple(notes),
     )
 

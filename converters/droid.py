@@ -8,9 +8,12 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from converters._common import encoded_images, finite, require_steps, unique_texts
+from converters.droid_calibration import NOTHING, CalibrationIndex, join_rlds
 from converters.rlds import Record, RldsDataset
 from robo4d.geometry import make_pose
 from schemas.episode import CameraStream, Episode, Origin, Outcome, Provenance, RobotTrajectory
+from schemas.images import image_size
+from schemas.plan import Groups
 from schemas.reasons import EpisodeError, Reason
 
 ROBOT = "panda_robotiq"
@@ -46,16 +49,24 @@ REQUIRED = (
 )
 
 
-def convert(record: Record, dataset: RldsDataset, fps: float | None) -> Episode:
+def convert(
+    record: Record,
+    dataset: RldsDataset,
+    fps: float | None,
+    annotations: CalibrationIndex | None = None,
+) -> Episode:
     """One record to an `Episode`.
 
     Args:
         fps: step rate in Hz; None takes what the data set states, else DROID's 15.
+        annotations: post-hoc calibration, instructions and idle ranges, joined by the record's
+            path; an episode that they do not know gets nothing of them.
 
     Raises:
         EpisodeError: no identity, no step, or a value that is not finite.
     """
-    identity, outcome = _identity(record.text("episode_metadata/file_path"))
+    path = record.text("episode_metadata/file_path")
+    identity, outcome = _identity(path)
     try:
         require_steps(record)
         rate = fps or dataset.stated_rate() or RATE
@@ -71,27 +82,36 @@ def convert(record: Record, dataset: RldsDataset, fps: float | None) -> Episode:
             for name, path in _ACTION_PATHS.items()
         }
         joints = finite(record, "steps/observation/joint_position", 7)
-        cameras = {
-            name: CameraStream(name, encoded_images(record, f"steps/observation/{name}"))
-            for name in CAMERAS
-        }
+        frames = {name: encoded_images(record, f"steps/observation/{name}") for name in CAMERAS}
+        if annotations is None:
+            join = NOTHING
+        else:
+            join = join_rlds(annotations, path, image_size(frames[CAMERAS[0]][0]))
     except EpisodeError as error:
         raise EpisodeError(error.reason, str(error), episode_id=identity) from error
+    own_texts = unique_texts(
+        record,
+        "steps/language_instruction",
+        "steps/language_instruction_2",
+        "steps/language_instruction_3",
+    )
+    keep = join.keep_ranges
+    if keep is not None and (rate != RATE or keep[-1][1] > record.steps):
+        notes.append(f"keep_ranges count {RATE:g} Hz steps of another copy than this; not used")
+        keep = None
     return Episode(
         id=identity,
         source="droid",
         split=record.split,
         outcome=outcome,
-        instructions=unique_texts(
-            record,
-            "steps/language_instruction",
-            "steps/language_instruction_2",
-            "steps/language_instruction_3",
-        ),
+        instructions=tuple(dict.fromkeys((*join.instructions, *own_texts))),
         fps=rate,
         time=np.arange(record.steps) / rate,
         time_provenance=Provenance.ESTIMATED,  # RLDS drops the log's timestamps
-        cameras=cameras,
+        cameras={
+            name: CameraStream(name, images, join.calibrations.get(name))
+            for name, images in frames.items()
+        },
         robot=RobotTrajectory(
             robot=ROBOT,
             gripper=np.clip(1 - closed, 0, 1),
@@ -104,8 +124,17 @@ def convert(record: Record, dataset: RldsDataset, fps: float | None) -> Episode:
         citation=dataset.citation or CITATION,
         origin=Origin(record.file, record.record, record.sha256),
         twin=dataset.twin,
+        aliases=() if join.uuid is None else (join.uuid,),
+        groups=groups(path),
+        keep=keep,
         notes=tuple(notes),
     )
+
+
+def groups(path: str) -> Groups:
+    """What the path tells: the lab. The layout names no scene, so the lab stands for it too."""
+    lab = _identity(path)[0].split("/")[1]
+    return Groups(scene=lab, lab=lab)
 
 
 def _identity(path: str) -> tuple[str, Outcome]:

@@ -23,6 +23,7 @@ one path under two ids, a uuid whose lab or time is not its path's, an entry who
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -61,6 +62,7 @@ class CalibrationIndex:
         keep: {normal path: step ranges}.
         refused: uuids that name two episodes, or share one; nothing is joined to them.
         notes: what was dropped, and how often.
+        sha256: over the files, for a plan's fingerprint.
     """
 
     path_of: Mapping[str, str] = field(default_factory=dict)
@@ -72,6 +74,7 @@ class CalibrationIndex:
     keep: Mapping[str, Ranges] = field(default_factory=dict)
     refused: frozenset[str] = frozenset()
     notes: Sequence[str] = ()
+    sha256: str = ""
 
     def resolve(self, *, uuid: str | None = None, path: str | None = None) -> str | None:
         """The uuid of an episode named by uuid, by path or by both; None unless all agree."""
@@ -139,6 +142,9 @@ class RldsJoin:
     keep_ranges: Ranges | None
 
 
+NOTHING = RldsJoin(None, {}, (), None)
+
+
 def join_rlds(
     index: CalibrationIndex, file_path: str, size: tuple[int, int] = (180, 320)
 ) -> RldsJoin:
@@ -158,12 +164,10 @@ def join_rlds(
     )
 
 
-def keep_mask(ranges: Ranges, rows: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """(n,) which of the log's ``rows`` lie in the ranges."""
-    mask = np.zeros(len(rows), bool)
-    for start, stop in ranges:
-        mask |= (rows >= start) & (rows < stop)
-    return mask
+def keep_of_steps(ranges: Ranges, rows: NDArray[np.integer]) -> Ranges:
+    """The ranges as half-open ranges of steps, where step k is the log's row ``rows[k]``."""
+    bounds = [np.searchsorted(rows, pair).tolist() for pair in ranges]
+    return tuple((start, stop) for start, stop in bounds if start < stop)
 
 
 def has_annotations(folder: Path) -> bool:
@@ -214,6 +218,9 @@ def scaled(camera: Camera, across: float, down: float) -> NDArray[np.floating]:
 @lru_cache(maxsize=2)
 def _read(folder: Path, stamps: tuple[tuple[str, int, int], ...]) -> CalibrationIndex:
     dropped = files.Dropped()
+    digest = hashlib.sha256()
+    for file, _, _ in stamps:
+        digest.update(Path(file).name.encode() + b"\0" + Path(file).read_bytes())
     path_of = files.read_paths(folder, dropped)
     serials = files.read_serials(folder, dropped)
     return CalibrationIndex(
@@ -226,4 +233,5 @@ def _read(folder: Path, stamps: tuple[tuple[str, int, int], ...]) -> Calibration
         keep=files.read_keep(folder, dropped),
         refused=frozenset(dropped.ids),
         notes=dropped.notes(),
+        sha256=digest.hexdigest(),
     )

@@ -40,14 +40,14 @@ from converters._hdf5 import NumberFile
 from converters.droid_calibration import (
     CalibrationIndex,
     has_annotations,
-    keep_mask,
+    keep_of_steps,
     read_calibration,
 )
 from converters.droid_frames import Video, align_frames, probe_video
 from robo4d import ShapeError
 from robo4d.geometry import make_pose
 from schemas.episode import CameraStream, Episode, Origin, Provenance, RobotTrajectory
-from schemas.plan import EpisodeRef
+from schemas.plan import EpisodeRef, Groups
 from schemas.reasons import EpisodeError, Reason, UsageError
 from schemas.truth import TWIN_MARK
 from schemas.video import VideoFrames
@@ -69,6 +69,7 @@ class DroidRawSource:
     description: str = ""
     trust_order: bool = False
     layout: str = "raw"
+    joined: str = ""  # each ref covers its own annotations
     name: str = "droid_raw"
 
     @property
@@ -150,6 +151,7 @@ class DroidRawSource:
             record=0,
             length=log.stat().st_size if log.is_file() else 0,
             crc=google_crc32c.value(mark),
+            groups=Groups() if episode_path(file) is None else droid.groups(file),
             defect=defect,
             message=message,
         )
@@ -160,7 +162,7 @@ class DroidRawSource:
         cameras, rows, said = self._cameras(folder, path, metadata, log)
         closed, pose = log.closed[rows], log.pose[rows]
         success = path.split("/")[1] == "success"
-        notes = [f"uuid {metadata.uuid}", *log.notes, *said]
+        notes = [*log.notes, *said]
         if metadata.success is not None and metadata.success != success:
             notes.append(f"metadata says success: {metadata.success}; the folder is believed")
         if closed.min() < 0 or closed.max() > 1:
@@ -172,9 +174,6 @@ class DroidRawSource:
             texts = (metadata.task,)
             notes.append("the instruction is the collector's prompt (current_task)")
         ranges = self.calibration.keep_ranges(path)
-        if ranges is not None:
-            kept = int(keep_mask(ranges, rows).sum())
-            notes.append(f"keep_ranges: {kept} of {len(rows)} steps are not idle")
         return Episode(
             id=f"droid/{path}",
             source="droid",
@@ -199,6 +198,9 @@ class DroidRawSource:
                 folder.relative_to(self.root).as_posix(), 0, file_sha256(folder / "trajectory.h5")
             ),
             twin=self.twin,
+            aliases=(metadata.uuid,),
+            groups=droid.groups(path),
+            keep=None if ranges is None else keep_of_steps(ranges, rows),
             notes=tuple(notes),
         )
 

@@ -5,8 +5,8 @@ Not read, because nothing downstream needs them or nobody says what they mean:
 ``height_to_bottom``, ``gripper_closedness_commanded``, ``orientation_start``,
 ``orientation_box`` (NaN in real records), ``robot_orientation_positions_box``,
 ``workspace_bounds``, ``src_rotation``, ``vector_to_go``, ``rotation_delta_to_go`` (the
-collector's own targets), ``attributes/*``, ``reward``, ``is_first``, ``is_last``,
-``is_terminal``.
+collector's own targets), the numbers of ``attributes/*`` (their ``*_name`` say the same),
+``reward``, ``is_first``, ``is_last``, ``is_terminal``.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from converters._common import encoded_images, finite, require_steps, unique_tex
 from converters.rlds import Record, RldsDataset
 from robo4d.geometry import Floats, make_pose, matrix_from_quaternion
 from schemas.episode import CameraStream, Episode, Origin, Outcome, Provenance, RobotTrajectory
+from schemas.plan import Groups
 from schemas.reasons import EpisodeError, Reason
 
 ROBOT = "google_robot"
@@ -102,6 +103,7 @@ def convert(record: Record, dataset: RldsDataset, fps: float | None) -> Episode:
         citation=dataset.citation or CITATION,
         origin=Origin(record.file, record.record, record.sha256),
         twin=dataset.twin,
+        groups=_groups(record),
         notes=tuple(notes),
     )
 
@@ -126,6 +128,17 @@ def ee_from_tool(pose: Floats) -> Floats:
             f"{bad[0]}; expected unit length",
         )
     return make_pose(matrix_from_quaternion(np.roll(xyzw, 1, axis=1)), pose[:, :3])
+
+
+def _groups(record: Record) -> Groups:
+    """Location and environment are the scene; copies without these attributes name none."""
+    names = {
+        name: record.text(path)
+        for name in ("location", "env", "task_family")
+        if (path := f"attributes/{name}_name") in record.values
+    }
+    scene = "/".join(names[name] for name in ("location", "env") if names.get(name))
+    return Groups(scene=scene, lab="google", task=names.get("task_family", ""))
 
 
 def _outcome(record: Record) -> tuple[Outcome, list[str]]:

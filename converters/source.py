@@ -41,6 +41,10 @@ class OpenedSource(Protocol):
         """Simulated by `simulation/`, not published."""
 
     @property
+    def joined(self) -> str:
+        """sha256 of files joined to every episode, which its ref does not cover; empty: none."""
+
+    @property
     def notes(self) -> Sequence[str]:
         """What a user should know about this copy."""
 
@@ -58,11 +62,18 @@ class OpenedSource(Protocol):
 
 @dataclass(frozen=True)
 class RldsSource:
-    """An RLDS data set and the function that converts its records."""
+    """An RLDS data set and the function that converts its records.
+
+    Attributes:
+        joined: sha256 of the files that ``convert`` joins to the records; empty without any.
+        join_notes: what a user should know about those files.
+    """
 
     dataset: RldsDataset
     convert: Convert
     layout: str = "rlds"
+    joined: str = ""
+    join_notes: tuple[str, ...] = ()
 
     @property
     def root(self) -> str:
@@ -89,7 +100,7 @@ class RldsSource:
         """Files that are not here, and a stated rate."""
         rate = self.dataset.stated_rate()
         said = [f"step rate {rate:g} Hz, as the data set's description says"] if rate else []
-        return [*self.dataset.notes, *said]
+        return [*self.dataset.notes, *said, *self.join_notes]
 
     def refs(self, cache: Path | None) -> dict[str, list[EpisodeRef]]:
         """Records of every file; what the framing or the promised count shows to be lost too."""

@@ -72,7 +72,7 @@ def build_shard(task: ShardTask, plan: BuildPlan, out: Path) -> ShardIndex:
         UsageError: the data set or the robot's description is not here.
     """
     origin = plan.source_of(task)
-    source = open_source(origin.source, origin.data)
+    source = open_source(origin.source, origin.data, plan.config.source)
     renderers = _Renderers()
     rows: list[ManifestRow] = []
     quarantine: list[QuarantineRecord] = []
@@ -212,6 +212,7 @@ def _facts(
         "robot": episode.robot.robot,
         "outcome": episode.outcome,
         "instruction": episode.instructions[0] if episode.instructions else "",
+        **episode.groups.model_dump(),
         "twin": episode.twin,
         "depth_from": str(lifted.provenance["depth"]),
         "camera_from": str(lifted.provenance["K"]),
@@ -267,6 +268,8 @@ def _meta(
             "record": episode.origin.record,
             "sha256": episode.origin.sha256,
         },
+        "aliases": list(episode.aliases),
+        "groups": episode.groups.model_dump(),
         "notes": list(episode.notes),
     }
 

@@ -16,7 +16,8 @@ def plan_clip(episode: Episode, config: ClipConfig) -> ClipPlan:
     """At most ``config.frames`` steps, spread evenly over the part in which the robot moves.
 
     Native order, no repeats: an episode with fewer moving steps gives a shorter clip. One that
-    never moves is kept whole.
+    never moves is kept whole. Where the source's own annotation says which steps are not idle,
+    the part lies within its first and last.
 
     Raises:
         EpisodeError: `TOO_SHORT`, or `NON_MONOTONIC_TIME`.
@@ -27,7 +28,8 @@ def plan_clip(episode: Episode, config: ClipConfig) -> ClipPlan:
             Reason.NON_MONOTONIC_TIME,
             f"time goes from {episode.time[step - 1]} to {episode.time[step]} s at step {step}",
         )
-    first, last = _moving_part(episode, config)
+    moving = moving_steps(episode, config)
+    first, last = _part(moving, episode.keep)
     if last - first + 1 < config.min_frames:
         first, last = 0, len(episode) - 1
     count = min(config.frames, last - first + 1)
@@ -41,8 +43,8 @@ def plan_clip(episode: Episode, config: ClipConfig) -> ClipPlan:
     return ClipPlan(steps=steps, fps=fps, moving=(first, last))
 
 
-def _moving_part(episode: Episode, config: ClipConfig) -> tuple[int, int]:
-    """First and last step of the part between the first and the last motion."""
+def moving_steps(episode: Episode, config: ClipConfig) -> NDArray[np.bool_]:
+    """(T - 1,) whether joints, ee or gripper move from each step to the next."""
     moving = np.zeros(max(len(episode) - 1, 0), bool)
     dt = np.diff(episode.time)
     log = episode.robot
@@ -54,7 +56,17 @@ def _moving_part(episode: Episode, config: ClipConfig) -> tuple[int, int]:
         shift = np.linalg.norm(np.diff(log.ee[:, :3, 3], axis=0), axis=1)
         turn = rotation_angle(log.ee[:-1, :3, :3], log.ee[1:, :3, :3])
         moving |= (shift / dt > config.idle_ee_speed) | (turn / dt > config.idle_joint_speed)
+    return moving
+
+
+def _part(moving: NDArray[np.bool_], keep: tuple[tuple[int, int], ...] | None) -> tuple[int, int]:
+    """First and last step of the part between the first and the last motion."""
+    if keep:
+        inside = np.zeros(len(moving) + 1, bool)
+        for start, stop in keep:
+            inside[start:stop] = True
+        moving = moving & inside[:-1] & inside[1:]
     where = np.flatnonzero(moving)
     if len(where) == 0:
-        return 0, len(episode) - 1
+        return 0, len(moving)
     return int(where[0]), int(where[-1]) + 1

@@ -64,10 +64,10 @@ def make_plan(
     code = code_version()
     planned, shards = [], []
     for source, data in inputs.items():
-        opened = open_source(source, data)
+        opened = open_source(source, data, config.source)
         by_split, left_out = _select(opened.refs(cache), config)
         # The description states the rate, and of a twin its seed.
-        identity = f"{source}/{opened.layout}/{opened.name}/{opened.description}"
+        identity = f"{source}/{opened.layout}/{opened.name}/{opened.description}/{opened.joined}"
         found = _shards(source, by_split, config, identity, code)
         if not found:
             raise UsageError(f"{data} holds no record to build from")

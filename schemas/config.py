@@ -17,6 +17,24 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class DroidConfig(_Part):
+    """What is read beside DROID's own files."""
+
+    annotations: str | None = Field(
+        None, description="folder of KarlP/droid's JSONs; default: beside the raw labs, if there"
+    )
+    trust_order: bool = Field(
+        False, description="pair frames with steps by order where no timestamp tells"
+    )
+
+
+class LiberoConfig(_Part):
+    """How LIBERO's stored states are rendered."""
+
+    height: int = Field(256, ge=16, le=2048, multiple_of=2, description="pixels")
+    width: int = Field(256, ge=16, le=2048, multiple_of=2, description="pixels")
+
+
 class SourceConfig(_Part):
     """Which published data is read."""
 
@@ -27,6 +45,8 @@ class SourceConfig(_Part):
         None, description="splits to read; default: all there are"
     )
     max_episodes: int | None = Field(None, gt=0, description="stop after so many, in file order")
+    droid: DroidConfig = DroidConfig()
+    libero: LiberoConfig = LiberoConfig()
 
 
 class ClipConfig(_Part):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from robo4d import ShapeError
 from robo4d.geometry import check_array, check_poses
 from schemas.images import decode_image, image_size
+from schemas.plan import Groups
 from schemas.reasons import EpisodeError, Reason
-from schemas.video import VideoFrames
 
 Floats = NDArray[np.floating]
 Outcome = Literal["success", "failure", "unknown"]
@@ -52,13 +52,38 @@ class Calibration:
         return np.repeat(self.base_from_camera[None], len(steps), axis=0)
 
 
+class FrameSource(Protocol):
+    """Frames that are not encoded images: a video, or a simulator set to stored states."""
+
+    def __len__(self) -> int: ...
+
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+
+    def decode(self, steps: Sequence[int] | NDArray[np.integer]) -> NDArray[np.uint8]:
+        """(n, H, W, 3) uint8 RGB at ``steps``; raises `EpisodeError`."""
+
+
+class DepthSource(Protocol):
+    """Exact depth that comes with a source's own frames."""
+
+    def depth(self, steps: Sequence[int] | NDArray[np.integer]) -> NDArray[np.float32]:
+        """Z-depth (n, H, W) in m at ``steps``, 0 where there is no surface."""
+
+
 @dataclass(frozen=True)
 class CameraStream:
-    """One camera's frames, one a step: encoded images, or a video; decoded only when asked."""
+    """One camera's frames, one a step; decoded only when asked.
+
+    Attributes:
+        frames: encoded images, or a `FrameSource`.
+        depth: where the source itself knows depth exactly (a simulator's stored states).
+    """
 
     name: str
-    frames: Sequence[bytes] | VideoFrames
+    frames: Sequence[bytes] | FrameSource
     calibration: Calibration | None = None
+    depth: DepthSource | None = None
 
     def __post_init__(self) -> None:
         if len(self.frames) == 0:
@@ -66,7 +91,7 @@ class CameraStream:
 
     def size(self) -> tuple[int, int]:
         """(height, width) in pixels, from the first frame's header."""
-        if isinstance(self.frames, VideoFrames):
+        if not isinstance(self.frames, Sequence):
             return self.frames.size()
         return image_size(self.frames[0])
 
@@ -76,7 +101,7 @@ class CameraStream:
         Raises:
             EpisodeError: a frame cannot be decoded, or their sizes differ.
         """
-        if isinstance(self.frames, VideoFrames):
+        if not isinstance(self.frames, Sequence):
             return self.frames.decode(steps)
         images = []
         for step in steps:
@@ -138,6 +163,10 @@ class Episode:
         time: (T,) seconds from the start; ``time_provenance`` tells logged from nominal.
         actions: {name: (T, D)}; ``action_columns`` says what each column is.
         twin: simulated by `simulation/`, not published data.
+        aliases: other identities of the same episode (DROID: its uuid).
+        groups: what a split may be made by, as the source names it; see `Groups`.
+        keep: half-open ranges of steps that the source's own annotation says are not idle; None
+            where nothing is said.
         notes: facts about the source's defects that a user of the data should know.
     """
 
@@ -157,6 +186,9 @@ class Episode:
     citation: str
     origin: Origin
     twin: bool = False
+    aliases: tuple[str, ...] = ()
+    groups: Groups = field(default_factory=Groups)
+    keep: tuple[tuple[int, int], ...] | None = None
     notes: Sequence[str] = field(default_factory=tuple)
 
     def __post_init__(self) -> None:

@@ -32,6 +32,9 @@ class ManifestRow(_Row):
     robot: str
     outcome: str
     instruction: str
+    scene: str  # see schemas.plan.Groups; empty where the source says nothing
+    lab: str
+    task: str
     twin: bool
     depth_from: str
     camera_from: str

@@ -43,6 +43,21 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Groups(_Frozen):
+    """What an episode shares with others, as its source names it; empty where it says nothing.
+
+    Attributes:
+        scene: the place and its camera setup; where the source names no scene, the next coarser
+            thing that it does name, so that episodes of one scene always share this.
+        lab: who collected it.
+        task: what was to be done.
+    """
+
+    scene: str = ""
+    lab: str = ""
+    task: str = ""
+
+
 class EpisodeRef(_Frozen):
     """Where one record lies. ``defect`` marks what the file's framing already shows to be bad.
 
@@ -51,6 +66,7 @@ class EpisodeRef(_Frozen):
         record: number within the file, from 0.
         offset, length: the record's payload, in bytes.
         crc: the masked CRC32C stored with the payload; it stands for the content in fingerprints.
+        groups: as far as they can be told without reading the episode.
     """
 
     file: str
@@ -58,6 +74,7 @@ class EpisodeRef(_Frozen):
     offset: int = 0
     length: int = 0
     crc: int = 0
+    groups: Groups = Groups()
     defect: Reason | None = None
     message: str = ""
 

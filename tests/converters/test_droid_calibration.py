@@ -8,16 +8,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from records import droid_values, example_bytes, write_droid
 from scipy.spatial.transform import Rotation
 
+from converters import open_source
 from converters._droid_files import episode_path, same_episode
 from converters.droid_calibration import (
     CalibrationIndex,
     join_rlds,
-    keep_mask,
+    keep_of_steps,
     read_calibration,
     read_relative_poses,
 )
+from schemas.config import DroidConfig, SourceConfig
 from schemas.episode import Provenance
 from schemas.reasons import UsageError
 
@@ -154,8 +157,8 @@ def test_annotations_are_read(tmp_path):
 
 
 def test_keep_ranges_are_half_open_and_of_the_logs_rows():
-    mask = keep_mask(((2, 4), (6, 7)), np.array([0, 1, 2, 3, 4, 6, 7]))
-    assert mask.tolist() == [False, False, True, True, False, True, False]
+    rows = np.array([0, 1, 2, 3, 4, 6, 7])  # row 5 has no frame
+    assert keep_of_steps(((2, 4), (5, 6), (6, 7)), rows) == ((2, 4), (5, 6))
 
 
 def test_relative_poses_are_read_apart(tmp_path):
@@ -303,6 +306,37 @@ def test_rlds_episodes_are_joined_by_their_path(tmp_path):
     assert second.K[0, 0] == 532 / 4
     assert join.instructions[0] == "do 2.1"
     assert join.keep_ranges == ((2, 20), (30, 41))
+
+
+def test_a_build_of_rlds_joins_what_its_configuration_names(tmp_path):
+    """One record that the files know, and one of the same lab, day and cameras that they do not."""
+    files, annotations = published(), tmp_path / "annotations"
+    annotations.mkdir()
+    for name, tree in files.items():
+        (annotations / f"{name}.json").write_text(json.dumps(tree))
+    records = []
+    for second in (20, 40):
+        values = droid_values(steps=45)
+        path = f"IRIS/success/2023-03-07/Tue_Mar__7_16:19:{second}_2023"
+        values["episode_metadata/file_path"] = f"{PREFIX}/{path}/trajectory.h5"
+        records.append(example_bytes(values))
+    write_droid(tmp_path, records)
+    settings = SourceConfig(droid=DroidConfig(annotations=str(annotations)))
+    source = open_source("droid", str(tmp_path / "droid"), settings)
+    known, unknown = (source.read(ref, "train", None) for ref in source.refs(None)["train"])
+    view = known.cameras["exterior_image_1_left"].calibration
+    assert view.provenance == Provenance.POSTHOC
+    np.testing.assert_allclose(view.base_from_camera[:3, 3], pose_of(1)[:3])
+    assert view.K[0, 0] == pytest.approx(531 * 64 / 1280)  # the test's frames are 64 wide
+    assert known.cameras["wrist_image_left"].calibration is None
+    assert (known.aliases, known.keep) == ((UUIDS[1],), ((1, 20), (30, 41)))
+    assert known.instructions == ("do 1.1", "do 1.2", "do 1.3", "sweep")
+    assert known.groups.lab == "IRIS"
+    assert all(camera.calibration is None for camera in unknown.cameras.values())
+    assert (unknown.aliases, unknown.keep, unknown.instructions) == ((), None, ("sweep",))
+    # The annotations decide the shards' bytes, and so their fingerprint.
+    bare = open_source("droid", str(tmp_path / "droid"))
+    assert bare.joined != source.joined
 
 
 def test_an_rlds_episode_that_is_not_there_joins_nothing(tmp_path):

@@ -208,12 +208,13 @@ def test_streams_are_the_metadatas_serials(tmp_path):
     assert grey(episode, CAMERAS[0], 5) == pytest.approx(40, abs=3)
 
 
-def test_the_uuid_skipped_steps_delays_and_stereo_are_noted(tmp_path):
+def test_skipped_steps_delays_and_stereo_are_noted(tmp_path):
     folder = write_episode(tmp_path)
     (folder / "recordings" / "MP4" / f"{SERIALS['ext1']}-stereo.mp4").write_bytes(b"")
-    notes = read(tmp_path).notes
+    episode = read(tmp_path)
+    assert episode.aliases == (UUID,)
+    notes = episode.notes
     for said in (
-        f"uuid {UUID}",
         "2 of 12 steps were logged while the operator moved nothing; kept",
         "exterior_image_1_left: frames came in 9 ms (median) after their step",
         f"{SERIALS['ext1']}-stereo.mp4 is not used",
@@ -488,7 +489,7 @@ def test_each_episode_carries_its_own_calibration_and_texts(tmp_path):
         np.testing.assert_allclose(first.K[0], [530 / 20, 0, 32])  # frames are 64 wide
         assert (second, wrist) == (None, None)
         assert episode.instructions == (uuids[n],)
-        assert "keep_ranges: 4 of 12 steps are not idle" in episode.notes
+        assert episode.keep == ((1, 5),)
     assert source.calibration is opened(tmp_path)[0].calibration  # read once
 
 

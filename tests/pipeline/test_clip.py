@@ -53,6 +53,12 @@ def test_an_episode_that_never_moves_is_kept_whole(episode):
     assert plan_clip(replace(episode, robot=still), ClipConfig()).moving == (0, 59)
 
 
+def test_a_clip_stays_within_what_the_source_says_is_not_idle(episode):
+    kept = replace(episode, keep=((0, 5), (20, 31), (44, 55)))
+    assert plan_clip(kept, ClipConfig()).moving == (20, 49)
+    assert plan_clip(replace(episode, keep=()), ClipConfig()).moving == (10, 49)
+
+
 def test_too_short_and_unordered_time_have_their_reasons(episode):
     with pytest.raises(EpisodeError) as caught:
         plan_clip(episode, ClipConfig(min_frames=61))
