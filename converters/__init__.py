@@ -7,8 +7,10 @@ later, in `reconstruction` and `pipeline.checks`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 from converters import bridge, droid, rt1
 from converters.bridge_raw import is_bridge_raw, open_bridge_raw
@@ -26,11 +28,11 @@ def _open_droid(data: str, settings: SourceConfig) -> OpenedSource:
         return open_droid_raw(data, own.annotations, trust_order=own.trust_order)
     folder = settings.droid.annotations
     if folder is None:
-        return RldsSource(open_rlds(data, droid.REQUIRED), droid.convert)
+        return _rlds(data, droid)
     annotations = read_calibration(Path(folder))
-    return RldsSource(
-        open_rlds(data, droid.REQUIRED),
-        partial(droid.convert, annotations=annotations),
+    return replace(
+        _rlds(data, droid),
+        convert=partial(droid.convert, annotations=annotations),
         joined=annotations.sha256,
         join_notes=tuple(annotations.notes),
     )
@@ -39,11 +41,20 @@ def _open_droid(data: str, settings: SourceConfig) -> OpenedSource:
 def _open_bridge(data: str, settings: SourceConfig) -> OpenedSource:
     if not holds_rlds(data) and is_bridge_raw(data):
         return open_bridge_raw(data)
-    return RldsSource(open_rlds(data, bridge.REQUIRED), bridge.convert)
+    return _rlds(data, bridge)
 
 
 def _open_rt1(data: str, settings: SourceConfig) -> OpenedSource:
-    return RldsSource(open_rlds(data, rt1.REQUIRED), rt1.convert)
+    return _rlds(data, rt1)
+
+
+def _rlds(data: str, module: ModuleType) -> RldsSource:
+    return RldsSource(
+        open_rlds(data, module.REQUIRED),
+        module.convert,
+        grouped_by=module.GROUPED_BY,
+        groups_of=module.groups,
+    )
 
 
 SOURCES: dict[str, Callable[[str, SourceConfig], OpenedSource]] = {
@@ -59,14 +70,20 @@ def check_source(name: str) -> None:
         raise UsageError(did_you_mean("source", name, SOURCES))
 
 
-def open_source(name: str, data: str, settings: SourceConfig | None = None) -> OpenedSource:
+def open_source(
+    name: str, data: str, settings: SourceConfig | None = None, *, grouped: bool = False
+) -> OpenedSource:
     """Open the data set at ``data`` (a folder or fsspec URL) as one of ``SOURCES``.
+
+    Args:
+        grouped: refs name their scene, lab and task even where only the records tell.
 
     Raises:
         UsageError: unknown source, or no such data set there.
     """
     check_source(name)
-    return SOURCES[name](data, settings or SourceConfig())
+    opened = SOURCES[name](data, settings or SourceConfig())
+    return replace(opened, grouped=True) if grouped and isinstance(opened, RldsSource) else opened
 
 
 __all__ = ["SOURCES", "OpenedSource", "check_source", "open_source"]

@@ -22,8 +22,9 @@ LICENCE = "CC-BY-4.0"
 CITATION = "Walke et al., BridgeData V2: A Dataset for Robot Learning at Scale, CoRL 2023"
 # features.json calls these joint angles; bridge_data_robot's code shows what they are.
 ACTION_COLUMNS = {"action": ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper_open")}
+GROUPED_BY = ("episode_metadata/file_path",)
 REQUIRED = (
-    "episode_metadata/file_path",
+    *GROUPED_BY,
     "episode_metadata/episode_id",
     "steps/action",
     "steps/observation/state",

@@ -39,8 +39,9 @@ _ACTION_PATHS = {
     name: "steps/action" if name == "action" else f"steps/action_dict/{name}"
     for name in ACTION_COLUMNS
 }
+GROUPED_BY = ("episode_metadata/file_path",)
 REQUIRED = (
-    "episode_metadata/file_path",
+    *GROUPED_BY,
     *_ACTION_PATHS.values(),
     "steps/observation/cartesian_position",
     "steps/observation/gripper_position",

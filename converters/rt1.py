@@ -55,6 +55,7 @@ REQUIRED = (
     _GRIPPER,
     _TEXT,
 )
+GROUPED_BY = tuple(f"attributes/{name}_name" for name in ("location", "env", "task_family"))
 # float32 rounding leaves a unit quaternion within 1e-6 of unit length; a wider gap is no rotation.
 _NORM_SLACK = 1e-2
 
@@ -103,7 +104,7 @@ def convert(record: Record, dataset: RldsDataset, fps: float | None) -> Episode:
         citation=dataset.citation or CITATION,
         origin=Origin(record.file, record.record, record.sha256),
         twin=dataset.twin,
-        groups=_groups(record),
+        groups=groups(*(record.text(path) if path in record.values else "" for path in GROUPED_BY)),
         notes=tuple(notes),
     )
 
@@ -130,15 +131,10 @@ def ee_from_tool(pose: Floats) -> Floats:
     return make_pose(matrix_from_quaternion(np.roll(xyzw, 1, axis=1)), pose[:, :3])
 
 
-def _groups(record: Record) -> Groups:
+def groups(location: str, env: str, task_family: str) -> Groups:
     """Location and environment are the scene; copies without these attributes name none."""
-    names = {
-        name: record.text(path)
-        for name in ("location", "env", "task_family")
-        if (path := f"attributes/{name}_name") in record.values
-    }
-    scene = "/".join(names[name] for name in ("location", "env") if names.get(name))
-    return Groups(scene=scene, lab="google", task=names.get("task_family", ""))
+    scene = "/".join(name for name in (location, env) if name)
+    return Groups(scene=scene, lab="google", task=task_family)
 
 
 def _outcome(record: Record) -> tuple[Outcome, list[str]]:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from converters._peek import peek_texts
 from converters.rlds import Record, RldsDataset, decode_record
 from converters.tfrecord import RecordReader, RecordSpan, index_file
 from robo4d import ShapeError
 from schemas.episode import Episode
-from schemas.plan import EpisodeRef
+from schemas.plan import EpisodeRef, Groups
 from schemas.reasons import EpisodeError, Reason
 
 Convert = Callable[[Record, RldsDataset, float | None], Episode]
@@ -67,6 +68,8 @@ class RldsSource:
     Attributes:
         joined: sha256 of the files that ``convert`` joins to the records; empty without any.
         join_notes: what a user should know about those files.
+        grouped_by: text features that ``groups_of`` takes, in its order; empty: no groups.
+        grouped: whether `refs` looks into the records for them.
     """
 
     dataset: RldsDataset
@@ -74,6 +77,9 @@ class RldsSource:
     layout: str = "rlds"
     joined: str = ""
     join_notes: tuple[str, ...] = ()
+    grouped_by: tuple[str, ...] = ()
+    groups_of: Callable[..., Groups] = Groups
+    grouped: bool = False
 
     @property
     def root(self) -> str:
@@ -106,7 +112,29 @@ class RldsSource:
         """Records of every file; what the framing or the promised count shows to be lost too."""
         out: dict[str, list[EpisodeRef]] = {}
         for split, file, promised in self.dataset.files:
-            out.setdefault(split, []).extend(_file_refs(self.dataset, file, promised, cache))
+            found = _file_refs(self.dataset, file, promised, cache)
+            if self.grouped and self.grouped_by:
+                found = self._with_groups(file, found, cache)
+            out.setdefault(split, []).extend(found)
+        return out
+
+    def _with_groups(
+        self, file: str, refs: list[EpisodeRef], cache: Path | None
+    ) -> list[EpisodeRef]:
+        """The refs with what a peek into their records tells; empty groups where it fails."""
+        there = [name for name in self.grouped_by if name in self.dataset.features]
+        spans = [RecordSpan(r.offset, r.length, r.crc) for r in refs if r.defect is None]
+        texts = iter(peek_texts(self.dataset.url(file), spans, there, cache))
+        out = []
+        for ref in refs:
+            if ref.defect is None:
+                found = dict(zip(there, next(texts), strict=True))
+                try:
+                    groups = self.groups_of(*(found.get(name, "") for name in self.grouped_by))
+                    ref = ref.model_copy(update={"groups": groups})
+                except EpisodeError:
+                    pass  # the record says the same, with its identity, when it is read
+            out.append(ref)
         return out
 
     def read(self, ref: EpisodeRef, split: str, fps: float | None) -> Episode:

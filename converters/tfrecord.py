@@ -6,9 +6,6 @@ all little-endian (tensorflow/core/lib/io/record_writer.h).
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import struct
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -18,6 +15,7 @@ from typing import IO
 import fsspec
 import google_crc32c
 
+from converters._cache import entry_path, read_entry, write_entry
 from schemas.reasons import EpisodeError, Reason
 
 _HEAD = struct.Struct("<QI")
@@ -102,32 +100,24 @@ def scan_file(file: IO[bytes], size: int) -> FileIndex:
 
 
 def index_file(url: str, cache: Path | None = None) -> FileIndex:
-    """`scan_file` on a local path or fsspec URL, remembered in ``cache``.
-
-    The cache is keyed by path, size and modification time (or the store's etag).
-    """
+    """`scan_file` on a local path or fsspec URL, remembered in ``cache`` until the file changes."""
     fs, path = fsspec.core.url_to_fs(url)
     info = fs.info(path)
-    stamp = info.get("mtime") or info.get("ETag") or info.get("etag") or info.get("LastModified")
-    identity = json.dumps([url, info["size"], str(stamp)])
-    kept = cache / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.json" if cache else None
-    if kept is not None and kept.exists():
+    kept = None if cache is None else entry_path(cache, url, info)
+    if kept is not None:
+        raw = read_entry(kept)
         try:
-            raw = json.loads(kept.read_text())
             spans = tuple(RecordSpan(*span) for span in raw["records"])
             defect = Reason(raw["defect"]) if raw["defect"] else None
             return FileIndex(spans, defect, raw["message"])
         except (ValueError, KeyError, TypeError):
-            pass  # a damaged cache entry is made anew below
+            pass  # none, or damaged: made anew below
     with fs.open(path, "rb", cache_type="none") as file:
         index = scan_file(file, int(info["size"]))
     if kept is not None:
-        kept.parent.mkdir(parents=True, exist_ok=True)
         plain = asdict(replace(index, records=()))
         plain["records"] = [(r.offset, r.length, r.crc) for r in index.records]
-        partial = kept.with_suffix(f".{os.getpid()}")
-        partial.write_text(json.dumps(plain))
-        partial.replace(kept)
+        write_entry(kept, plain)
     return index
 
 
