@@ -10,6 +10,7 @@ from converters import open_source
 from pipeline.checks import check_motion
 from pipeline.clip import plan_clip
 from pipeline.publish import explained, publish, publish_bytes
+from pipeline.split import group_name, split_of
 from reconstruction.depth.simulator import SimulatorDepth, open_truth
 from reconstruction.lift import Lifted, lift_clip
 from reconstruction.motion import Motion, solve_motion
@@ -92,6 +93,7 @@ def build_shard(task: ShardTask, plan: BuildPlan, out: Path) -> ShardIndex:
                         "an earlier record has this id",
                         episode_id=episode.id,
                     )
+                _check_side(episode, task, plan.config)
                 samples = _encode(episode, origin, plan.config, renderers)
             except EpisodeError as error:
                 quarantine.append(_set_aside(ref, task, error))
@@ -119,6 +121,19 @@ def build_shard(task: ShardTask, plan: BuildPlan, out: Path) -> ShardIndex:
     finally:
         renderers.close()
     return index
+
+
+def _check_side(episode: Episode, task: ShardTask, config: BuildConfig) -> None:
+    """A record tells its group for certain only now; it must not be on another's side."""
+    if config.split.by == "source":
+        return
+    if split_of(task.source, episode.groups, config.split) != task.split:
+        raise EpisodeError(
+            Reason.SPLIT_LEAK,
+            f"planned for {task.split!r}, where its {config.split.by} "
+            f"{group_name(episode.groups, config.split)!r} may not be",
+            episode_id=episode.id,
+        )
 
 
 def _encode(

@@ -9,7 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from converters import open_source
-from schemas.config import BuildConfig, QuarantineConfig
+from pipeline.split import assign_splits, check_mix, mix_sources
+from schemas.config import BuildConfig, QuarantineConfig, SplitConfig
 from schemas.plan import BuildPlan, EpisodeRef, PlannedSource, ShardTask, fingerprint
 from schemas.reasons import UsageError
 
@@ -61,16 +62,22 @@ def make_plan(
     """
     if len(inputs) > 1 and config.source.fps is not None:
         raise UsageError("source.fps fits one source; leave it out where several are built")
+    check_mix(inputs, config.source)
     code = code_version()
-    planned, shards = [], []
+    sources, selected, notes = {}, {}, {}
     for source, data in inputs.items():
-        opened = open_source(source, data, config.source)
-        by_split, left_out = _select(opened.refs(cache), config)
+        opened = open_source(source, data, config.source, grouped=config.split.by != "source")
+        sources[source] = opened
+        selected[source], notes[source] = _select(opened.refs(cache), config)
+    planned, shards = [], []
+    for source, (by_split, left_out) in mix_sources(selected, config.source).items():
+        opened = sources[source]
+        by_split, unknown = assign_splits(source, by_split, config.split)
         # The description states the rate, and of a twin its seed.
         identity = f"{source}/{opened.layout}/{opened.name}/{opened.description}/{opened.joined}"
         found = _shards(source, by_split, config, identity, code)
         if not found:
-            raise UsageError(f"{data} holds no record to build from")
+            raise UsageError(f"{inputs[source]} holds no record to build from")
         shards += found
         planned.append(
             PlannedSource(
@@ -79,7 +86,7 @@ def make_plan(
                 data=opened.root,
                 dataset=opened.name,
                 twin=opened.twin,
-                notes=(*opened.notes, *left_out),
+                notes=(*opened.notes, *notes[source], *left_out, *unknown),
             )
         )
     return BuildPlan(sources=tuple(planned), config=config, code=code, shards=tuple(shards))
@@ -114,8 +121,14 @@ def _shards(
     identity: str,
     code: str,
 ) -> list[ShardTask]:
-    # How much bad data is tolerated changes no byte of a shard.
-    bytes_config = config.model_copy(update={"quarantine": QuarantineConfig()})
+    # How much bad data is tolerated changes no byte of a shard; what mix and split did is in refs.
+    bytes_config = config.model_copy(
+        update={
+            "quarantine": QuarantineConfig(),
+            "split": SplitConfig(),
+            "source": config.source.model_copy(update={"mix": None, "seed": 0}),
+        }
+    )
     size, tasks = config.shard.episodes, []
     for split, refs in sorted(by_split.items()):
         for number, start in enumerate(range(0, len(refs), size)):

@@ -5,16 +5,26 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from schemas.reasons import UsageError
+
+# A split's name becomes part of file names.
+SplitName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,32}$")]
+Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _add_up(shares: dict[str, float]) -> dict[str, float]:
+    if abs(sum(shares.values()) - 1) > 1e-6:
+        raise ValueError(f"shares sum to {sum(shares.values()):g}; expected 1")
+    return shares
 
 
 class DroidConfig(_Part):
@@ -45,8 +55,34 @@ class SourceConfig(_Part):
         None, description="splits to read; default: all there are"
     )
     max_episodes: int | None = Field(None, gt=0, description="stop after so many, in file order")
+    mix: dict[str, Share] | None = Field(
+        None, description="source -> share of the episodes; names every source that is built"
+    )
+    seed: int = Field(0, description="which episodes ``mix`` keeps of a source that has too many")
     droid: DroidConfig = DroidConfig()
     libero: LiberoConfig = LiberoConfig()
+
+    @field_validator("mix")
+    @classmethod
+    def _whole(cls, mix: dict[str, float] | None) -> dict[str, float] | None:
+        return mix if mix is None else _add_up(mix)
+
+
+class SplitConfig(_Part):
+    """What training and validation share nothing of."""
+
+    by: Literal["source", "scene", "lab", "task"] = Field(
+        "source", description="source: the published splits; else whole groups go to one split"
+    )
+    shares: dict[SplitName, Share] = Field(
+        {"train": 0.9, "val": 0.1}, description="split -> share of the groups; unused by source"
+    )
+    seed: int = Field(0, description="another seed, another assignment")
+
+    @field_validator("shares")
+    @classmethod
+    def _whole(cls, shares: dict[str, float]) -> dict[str, float]:
+        return _add_up(shares)
 
 
 class ClipConfig(_Part):
@@ -94,6 +130,7 @@ class BuildConfig(_Part):
     """Everything that a build's bytes depend on, besides its input and the code."""
 
     source: SourceConfig = SourceConfig()
+    split: SplitConfig = SplitConfig()
     clip: ClipConfig = ClipConfig()
     depth: DepthConfig = DepthConfig()
     checks: ChecksConfig = ChecksConfig()

@@ -31,6 +31,7 @@ class Reason(StrEnum):
     NO_CAMERA = "no_camera"  # every view is blank or missing
     BAD_IDENTITY = "bad_identity"  # no usable episode id in the record
     DUPLICATE_EPISODE = "duplicate_episode"
+    SPLIT_LEAK = "split_leak"  # its scene, lab or task shows only when read, and is elsewhere
     JOINT_LIMITS = "joint_limits"
     KINEMATICS_MISMATCH = "kinematics_mismatch"  # forward kinematics disagrees with the log
     BAD_TRUTH = "bad_truth"  # a twin's ground truth is missing or does not fit
