@@ -39,7 +39,8 @@ def summary(
 ) -> dict[str, Any]:
     from pipeline.manifest import merge  # pyarrow takes a third of a second to import
 
-    rows, quarantine = merge(indexes)
+    tables = merge(indexes)
+    rows, quarantine = tables.rows, tables.quarantine
     built = len({(row.file, row.record) for row in rows})
     return {
         "sources": [part.source for part in made.sources],
@@ -51,6 +52,7 @@ def summary(
         "episodes_built": built,
         "episodes_quarantined": len(quarantine),
         "quarantine_by_reason": dict(Counter(str(row.reason) for row in quarantine)),
+        "duplicates": dict(Counter(pair.kind for pair in tables.duplicates)),
         "samples": len(rows),
         "bytes": sum(index.size for index in indexes),
         "seconds": round(seconds, 2),
@@ -70,6 +72,9 @@ def print_summary(summary: dict[str, Any]) -> None:
     )
     for reason, count in sorted(summary["quarantine_by_reason"].items()):
         say.print(f"[yellow]quarantined[/] {count}: {reason}")
+    if twice := summary["duplicates"]:
+        counts = ", ".join(f"{count} {kind}" for kind, count in sorted(twice.items()))
+        say.print(f"[yellow]duplicates[/] {counts}: kept, see duplicate_of in manifest.parquet")
     if set(summary["geometry"]) == {"absent"}:
         say.print(
             "scene geometry is absent: this source ships no camera or depth; kinematics is in"

@@ -143,6 +143,23 @@ def verify(out: Path, as_json: Json = False) -> None:
 
 
 @app.command()
+def stats(
+    out: Path,
+    top: Annotated[int, typer.Option(min=1, help="rows a table shows at most")] = 10,
+    as_json: Json = False,
+) -> None:
+    """Count what a build holds: by source, split, outcome, task, scene, provenance, reason."""
+    from jobs._stats import print_stats, read_stats
+
+    with _explain():
+        found = read_stats(out)
+    if as_json:
+        print(json.dumps(found))
+    else:
+        print_stats(found, top)
+
+
+@app.command()
 def inspect(
     where: Annotated[str, typer.Argument(help="a build, a shard (.tar), or their URL")],
     key: Annotated[

@@ -6,11 +6,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from converters import open_source
 from pipeline.checks import check_motion
 from pipeline.clip import plan_clip
 from pipeline.publish import explained, publish, publish_bytes
-from pipeline.split import group_name, split_of
+from pipeline.sketch import sketch_episode
+from pipeline.split import check_side
 from reconstruction.depth.simulator import SimulatorDepth, open_truth
 from reconstruction.lift import Lifted, lift_clip
 from reconstruction.motion import Motion, solve_motion
@@ -21,7 +25,7 @@ from robots.models import RobotModel, get_robot
 from robots.render import RobotRenderer
 from schemas.config import BuildConfig
 from schemas.episode import Episode, Provenance
-from schemas.manifest import ManifestRow, QuarantineRecord
+from schemas.manifest import EpisodeSketch, ManifestRow, QuarantineRecord
 from schemas.plan import BuildPlan, ClipPlan, EpisodeRef, PlannedSource, ShardTask
 from schemas.reasons import EpisodeError, Reason, UsageError
 
@@ -33,6 +37,7 @@ class _Encoded:
     key: str
     members: dict[str, bytes]
     row: dict[str, Any]
+    first_frame: NDArray[np.uint8]
 
 
 @dataclass
@@ -77,6 +82,7 @@ def build_shard(task: ShardTask, plan: BuildPlan, out: Path) -> ShardIndex:
     renderers = _Renderers()
     rows: list[ManifestRow] = []
     quarantine: list[QuarantineRecord] = []
+    sketches: list[EpisodeSketch] = []
     index: ShardIndex | None = None
     shard = f"{task.name}.tar"
 
@@ -93,14 +99,15 @@ def build_shard(task: ShardTask, plan: BuildPlan, out: Path) -> ShardIndex:
                         "an earlier record has this id",
                         episode_id=episode.id,
                     )
-                _check_side(episode, task, plan.config)
-                samples = _encode(episode, origin, plan.config, renderers)
+                check_side(episode, task, plan.config.split)
+                samples, sketch = _encode(episode, origin, plan.config, renderers)
             except EpisodeError as error:
                 quarantine.append(_set_aside(ref, task, error))
                 continue
             except OSError as error:  # the input's, not the output's: writing comes below
                 raise UsageError(f"cannot read {ref.file} of {origin.data}: {error}") from error
             seen.add(episode.id)
+            sketches.append(sketch)
             for sample in samples:
                 place = writer.add(sample.key, sample.members)
                 rows.append(_row(sample, place, shard))
@@ -110,6 +117,7 @@ def build_shard(task: ShardTask, plan: BuildPlan, out: Path) -> ShardIndex:
                 "fingerprint": task.fingerprint,
                 "rows": [row.model_dump(mode="json") for row in rows],
                 "quarantine": [row.model_dump(mode="json") for row in quarantine],
+                "sketches": [row.model_dump(mode="json") for row in sketches],
             },
         )
 
@@ -123,35 +131,24 @@ def build_shard(task: ShardTask, plan: BuildPlan, out: Path) -> ShardIndex:
     return index
 
 
-def _check_side(episode: Episode, task: ShardTask, config: BuildConfig) -> None:
-    """A record tells its group for certain only now; it must not be on another's side."""
-    if config.split.by == "source":
-        return
-    if split_of(task.source, episode.groups, config.split) != task.split:
-        raise EpisodeError(
-            Reason.SPLIT_LEAK,
-            f"planned for {task.split!r}, where its {config.split.by} "
-            f"{group_name(episode.groups, config.split)!r} may not be",
-            episode_id=episode.id,
-        )
-
-
 def _encode(
     episode: Episode, origin: PlannedSource, config: BuildConfig, renderers: _Renderers
-) -> list[_Encoded]:
+) -> tuple[list[_Encoded], EpisodeSketch]:
     """Every camera of an episode; all or none, so that a bad view leaves no half episode."""
     robot = get_robot(episode.robot.robot)
     try:
         clip = plan_clip(episode, config.clip)
         motion = solve_motion(episode, robot)
         check_motion(episode, robot, motion, config.checks)
-        return [
+        samples = [
             _encode_camera(episode, name, clip, motion, origin, config, robot, renderers)
             for name in episode.cameras
         ]
     except EpisodeError as error:
         error.episode_id = episode.id
         raise
+    first = {sample.row["camera"]: sample.first_frame for sample in samples}
+    return samples, sketch_episode(episode, motion.ee, first)
 
 
 def _encode_camera(
@@ -180,7 +177,7 @@ def _encode_camera(
     row = _facts(episode, camera, clip, motion, lifted, key, rgb.shape)
     meta = _meta(episode, camera, clip, robot, lifted, row, origin)
     members = encode_sample(fields, meta, clip.fps, config.shard.rgb_crf)
-    return _Encoded(key, members, row)
+    return _Encoded(key, members, row, rgb[0].copy())
 
 
 def _put_state(lifted: Lifted, episode: Episode, clip: ClipPlan, motion: Motion) -> None:
@@ -241,6 +238,9 @@ def _facts(
         "record": episode.origin.record,
         "record_sha256": episode.origin.sha256,
         "licence": episode.licence,
+        "idle_share": clip.idle_share,
+        "trimmed_start": clip.moving[0],
+        "trimmed_end": len(episode) - 1 - clip.moving[1],
     }
 
 

@@ -40,7 +40,8 @@ def plan_clip(episode: Episode, config: ClipConfig) -> ClipPlan:
     steps = np.unique(np.linspace(first, last, count).round().astype(np.int64))
     span = float(episode.time[steps[-1]] - episode.time[steps[0]])
     fps = (len(steps) - 1) / span if len(steps) > 1 else episode.fps
-    return ClipPlan(steps=steps, fps=fps, moving=(first, last))
+    idle = float(1 - moving.mean()) if len(moving) else 1.0
+    return ClipPlan(steps=steps, fps=fps, moving=(first, last), idle_share=idle)
 
 
 def moving_steps(episode: Episode, config: ClipConfig) -> NDArray[np.bool_]:

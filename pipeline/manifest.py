@@ -7,34 +7,38 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import NoneType
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel
 
+from pipeline.duplicates import find_duplicates
 from pipeline.publish import explained, publish_bytes
+from pipeline.stats import stats_json
 from robo4d.shard import ShardIndex
-from schemas.manifest import ManifestRow, QuarantineRecord
+from schemas.manifest import DuplicatePair, EpisodeSketch, ManifestRow, QuarantineRecord, Tables
 from schemas.plan import BuildPlan
 from schemas.reasons import Reason
 
-MANIFEST, QUARANTINE, PLAN, DATASET = (
-    "manifest.parquet",
-    "quarantine.parquet",
-    "plan.json",
-    "dataset.json",
-)
+PLAN, DATASET, STATS = "plan.json", "dataset.json", "stats.json"
+# File: the field of `Tables` that it holds, and the type of its rows.
+TABLES: dict[str, tuple[str, type[BaseModel]]] = {
+    "manifest.parquet": ("rows", ManifestRow),
+    "quarantine.parquet": ("quarantine", QuarantineRecord),
+    "duplicates.parquet": ("duplicates", DuplicatePair),
+}
 # In this order: a bool is an int to Python, and an enumerated reason a str.
 _ARROW = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
 
 
-def merge(indexes: Iterable[ShardIndex]) -> tuple[list[ManifestRow], list[QuarantineRecord]]:
+def merge(indexes: Iterable[ShardIndex]) -> Tables:
     """Rows of all shards, in shard order. An episode id that two shards hold counts once: the
     later one is listed in quarantine, not in the manifest.
     """
     rows: list[ManifestRow] = []
     quarantine: list[QuarantineRecord] = []
+    sketches: dict[str, EpisodeSketch] = {}
     record_of: dict[str, tuple[str, int]] = {}
     repeated: set[tuple[str, int]] = set()
     for index in indexes:
@@ -59,20 +63,38 @@ def merge(indexes: Iterable[ShardIndex]) -> tuple[list[ManifestRow], list[Quaran
                     )
                 )
         quarantine += [QuarantineRecord.model_validate(r) for r in index.build["quarantine"]]
-    return rows, quarantine
+        for raw in index.build["sketches"]:
+            sketch = EpisodeSketch.model_validate(raw)
+            sketches.setdefault(sketch.episode_id, sketch)
+    duplicates = find_duplicates(list(sketches.values()))
+    return Tables(_mark(rows, duplicates), quarantine, duplicates)
+
+
+def _mark(rows: list[ManifestRow], duplicates: Sequence[DuplicatePair]) -> list[ManifestRow]:
+    """The rows with the episode that each repeats, which itself repeats none."""
+    repeats: dict[str, str] = {}
+    for pair in duplicates:
+        repeats[pair.episode_id] = repeats.get(pair.duplicate_of, pair.duplicate_of)
+    return [
+        row.model_copy(update={"duplicate_of": repeats[row.episode_id]})
+        if row.episode_id in repeats
+        else row
+        for row in rows
+    ]
 
 
 def write_tables(out: Path, plan: BuildPlan, indexes: Sequence[ShardIndex]) -> None:
-    """Write ``manifest.parquet``, ``quarantine.parquet`` and ``dataset.json``.
+    """Write the tables of `TABLES`, ``stats.json`` and ``dataset.json``.
 
     Raises:
         OutputError: ``out`` cannot be written.
     """
-    rows, quarantine = merge(indexes)
+    tables = merge(indexes)
     with explained(out):
-        publish_bytes(out / MANIFEST, _parquet(ManifestRow, rows))
-        publish_bytes(out / QUARANTINE, _parquet(QuarantineRecord, quarantine))
-        publish_bytes(out / DATASET, _croissant(plan, indexes, rows))
+        for name, (field, model) in TABLES.items():
+            publish_bytes(out / name, _parquet(model, getattr(tables, field)))
+        publish_bytes(out / STATS, stats_json(plan, tables, indexes))
+        publish_bytes(out / DATASET, _croissant(plan, indexes, tables.rows))
 
 
 def read_table(path: Path) -> list[dict[str, Any]]:
@@ -100,6 +122,8 @@ def _optional(kind: Any) -> bool:
 def _arrow_type(kind: Any) -> pa.DataType:
     if _optional(kind):
         kind = next(k for k in get_args(kind) if k is not NoneType)
+    if get_origin(kind) is Literal:
+        kind = str
     return next(arrow for python, arrow in _ARROW.items() if issubclass(kind, python))
 
 

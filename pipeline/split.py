@@ -11,8 +11,9 @@ from collections.abc import Mapping
 
 from robo4d.sample import to_json
 from schemas.config import SourceConfig, SplitConfig
-from schemas.plan import EpisodeRef, Groups
-from schemas.reasons import UsageError, did_you_mean
+from schemas.episode import Episode
+from schemas.plan import EpisodeRef, Groups, ShardTask
+from schemas.reasons import EpisodeError, Reason, UsageError, did_you_mean
 
 Refs = Mapping[str, list[EpisodeRef]]  # by split
 
@@ -52,6 +53,23 @@ def assign_splits(source: str, by_split: Refs, config: SplitConfig) -> tuple[Ref
             f"{unknown} episodes name no {config.by}; any two may share one: all are in {where!r}"
         )
     return out, notes
+
+
+def check_side(episode: Episode, task: ShardTask, config: SplitConfig) -> None:
+    """A record tells its group for certain only when it is read.
+
+    Raises:
+        EpisodeError: `SPLIT_LEAK`, its group belongs to another split than it was planned for.
+    """
+    if config.by == "source":
+        return
+    if (split := split_of(task.source, episode.groups, config)) != task.split:
+        raise EpisodeError(
+            Reason.SPLIT_LEAK,
+            f"its {config.by} {group_name(episode.groups, config)!r} belongs to {split!r}, which "
+            f"could not be told when it was planned for {task.split!r}",
+            episode_id=episode.id,
+        )
 
 
 def check_mix(sources: Mapping[str, object], config: SourceConfig) -> None:

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.manifest import MANIFEST, PLAN, QUARANTINE, merge, read_table
+from pipeline.manifest import PLAN, STATS, TABLES, merge, read_table
+from pipeline.stats import stats_json
 from robo4d import Robo4dError
 from robo4d.reader import Dataset, Sample
 from robo4d.sample import MEMBER_OF_FIELD, check_fields, sample_key
@@ -120,7 +121,8 @@ def _verify_sample(sample: Sample) -> None:
 
 
 def _verify_counts(out: Path, plan: BuildPlan, indexes: list[ShardIndex], verdict: Verdict) -> None:
-    rows, quarantine = merge(indexes)
+    tables = merge(indexes)
+    rows, quarantine = tables.rows, tables.quarantine
     built = {(row.source, row.file, row.record) for row in rows}
     aside = Counter((row.source, row.file, row.record) for row in quarantine)
     planned = {(task.source, ref.file, ref.record) for task in plan.shards for ref in task.refs}
@@ -136,11 +138,17 @@ def _verify_counts(out: Path, plan: BuildPlan, indexes: list[ShardIndex], verdic
         ]
     if len({row.key for row in rows}) != len(rows):
         verdict.problems.append("two samples share a key")
-    for name, expected in ((MANIFEST, rows), (QUARANTINE, quarantine)):
+    for name, (field_of_tables, _) in TABLES.items():
+        expected = [row.model_dump(mode="json") for row in getattr(tables, field_of_tables)]
         try:
-            same = read_table(out / name) == [row.model_dump(mode="json") for row in expected]
+            same = read_table(out / name) == expected
         except (OSError, ValueError) as error:
             verdict.problems.append(f"{name} cannot be read: {error}")
             continue
         if not same:
             verdict.problems.append(f"{name} differs from the shards' own indexes")
+    try:
+        if (out / STATS).read_bytes() != stats_json(plan, tables, indexes):
+            verdict.problems.append(f"{STATS} differs from the shards' own indexes")
+    except OSError as error:
+        verdict.problems.append(f"{STATS} cannot be read: {error}")

@@ -1,6 +1,9 @@
-"""Rows of the two tables beside the shards: what was built and what was set aside."""
+"""Rows of the tables beside the shards: what was built, set aside, and found twice."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -48,6 +51,10 @@ class ManifestRow(_Row):
     record: int
     record_sha256: str
     licence: str
+    idle_share: float  # of the episode's steps, over all of it
+    trimmed_start: int  # steps of the episode before and behind the part that the clip covers
+    trimmed_end: int
+    duplicate_of: str | None = None  # see duplicates.parquet; found when shards are merged
 
 
 class QuarantineRecord(_Row):
@@ -61,3 +68,40 @@ class QuarantineRecord(_Row):
     stage: str
     reason: Reason
     message: str
+
+
+class EpisodeSketch(_Row):
+    """What tells an episode from others, kept in its shard's index; see `pipeline.sketch`.
+
+    Attributes:
+        content: hash of its states and first frames; equal for exact copies alone.
+        path: 16 points of the ee's path.
+        frames: {camera: hash of its first frame}; a flat frame has none.
+    """
+
+    episode_id: str
+    split: str
+    content: str
+    path: str
+    frames: dict[str, str]
+
+
+class DuplicatePair(_Row):
+    """An episode and an earlier one that it repeats; see `pipeline.duplicates`."""
+
+    kind: Literal["exact", "near"]
+    episode_id: str
+    duplicate_of: str
+    split: str
+    split_of_first: str
+    path_mm: float  # root mean square over 16 points
+    frame_bits: int  # of 64, where their cameras agree best
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The rows of every table."""
+
+    rows: list[ManifestRow]
+    quarantine: list[QuarantineRecord]
+    duplicates: list[DuplicatePair]

@@ -25,11 +25,13 @@ class ClipPlan:
         steps: (n,) step indices.
         fps: true rate of the clip in Hz, from the steps' own times.
         moving: (first, last) step of the part in which the robot moves.
+        idle_share: share of the whole episode's steps in which it does not.
     """
 
     steps: NDArray[np.int64]
     fps: float
     moving: tuple[int, int]
+    idle_share: float
 
     def __post_init__(self) -> None:
         check_array("ClipPlan.steps", self.steps, ["n"], "i")
