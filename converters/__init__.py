@@ -14,6 +14,7 @@ from converters import bridge, droid, rt1
 from converters.bridge_raw import is_bridge_raw, open_bridge_raw
 from converters.droid_calibration import read_calibration
 from converters.droid_raw import is_droid_raw, open_droid_raw
+from converters.libero_demo import open_libero_demo
 from converters.rlds import holds_rlds, open_rlds
 from converters.source import OpenedSource, RldsSource
 from schemas.config import SourceConfig
@@ -46,10 +47,15 @@ def _open_rt1(data: str, settings: SourceConfig) -> OpenedSource:
     return RldsSource(open_rlds(data, rt1.REQUIRED), rt1.convert)
 
 
+def _open_libero(data: str, settings: SourceConfig) -> OpenedSource:
+    return open_libero_demo(data, settings.libero)
+
+
 SOURCES: dict[str, Callable[[str, SourceConfig], OpenedSource]] = {
     "droid": _open_droid,
     "bridge": _open_bridge,
     "rt1": _open_rt1,
+    "libero": _open_libero,
 }
 
 

@@ -33,6 +33,7 @@ class Reason(StrEnum):
     DUPLICATE_EPISODE = "duplicate_episode"
     JOINT_LIMITS = "joint_limits"
     KINEMATICS_MISMATCH = "kinematics_mismatch"  # forward kinematics disagrees with the log
+    UNSAFE_MODEL = "unsafe_model"  # a simulator model that asks for more than a scene needs
     BAD_TRUTH = "bad_truth"  # a twin's ground truth is missing or does not fit
 
 
