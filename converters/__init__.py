@@ -10,11 +10,11 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import robots  # noqa: F401  chooses the OpenGL before a converter imports MuJoCo
 from converters import bridge, droid, rt1
 from converters.bridge_raw import is_bridge_raw, open_bridge_raw
 from converters.droid_calibration import read_calibration
 from converters.droid_raw import is_droid_raw, open_droid_raw
-from converters.libero_demo import open_libero_demo
 from converters.rlds import holds_rlds, open_rlds
 from converters.source import OpenedSource, RldsSource
 from schemas.config import SourceConfig
@@ -48,6 +48,8 @@ def _open_rt1(data: str, settings: SourceConfig) -> OpenedSource:
 
 
 def _open_libero(data: str, settings: SourceConfig) -> OpenedSource:
+    from converters.libero_demo import open_libero_demo  # it alone needs MuJoCo to read
+
     return open_libero_demo(data, settings.libero)
 
 

@@ -122,6 +122,8 @@ class LiberoDemoSource:
             except EpisodeError as error:
                 error.episode_id = identity
                 raise
+        if demo.rollout:  # any number of files may hold a demo_0 of the same task
+            identity = f"libero/{said.suite}/{said.stem}/rollout_{demo.sha256[:16]}"
         try:
             return self._episode(identity, said, demo, ref, split, fps)
         except ShapeError as error:  # a contract that the file's values break

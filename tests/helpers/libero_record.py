@@ -72,7 +72,9 @@ def main(out, suite, number, steps):
         obs = env.step(action)[0]
         low.append({**low_dimensional(obs), **{f"{c}_image": obs[f"{c}_image"] for c in CAMERAS}})
     states = np.array(states)
-    qpos = slice(1, 1 + env.sim.model.nq)
+    # What random actions do not do: a thing off the middle between the fingers.
+    for name, value in (("gripper0_finger_joint1", 0.031), ("gripper0_finger_joint2", -0.012)):
+        states[1, 1 + env.sim.model.get_joint_qpos_addr(name)] = value
     knob = knob_of_a_stove(env.sim)
     if knob is not None:  # the last state with the stove on: its burner glows
         states[-1, 1 + knob] = 1.0
@@ -107,13 +109,15 @@ def main(out, suite, number, steps):
             demo[f"obs/{ours}_rgb"] = np.stack([s[f"{theirs}_image"] for s in low])
         for name in ("ee_ori", "ee_pos", "ee_states", "gripper_states", "joint_states"):
             demo[f"obs/{name}"] = np.stack([s[name] for s in low])
-    chosen = sorted({0, steps // 2, steps - 1})
+    chosen = sorted({0, 1, steps // 2, steps - 1})
     truth = {"steps": np.array(chosen)}
     seen = [env.regenerate_obs_from_state(states[i]) for i in chosen]
     for camera in CAMERAS:
         truth[camera] = np.stack([obs[f"{camera}_image"] for obs in seen])
     truth["ee_pos"] = np.stack([obs["robot0_eef_pos"] for obs in seen])
     truth["ee_quat_xyzw"] = np.stack([obs["robot0_eef_quat"] for obs in seen])
+    seen_at_256 = env.sim.render(width=256, height=256, camera_name="agentview")
+    truth["agentview_256"] = np.asarray(seen_at_256)
     positions, rotations = [], []
     for state in states:
         env.set_state(state)
@@ -122,7 +126,8 @@ def main(out, suite, number, steps):
         rotations.append(np.array(env.sim.data.body_xmat).reshape(-1, 3, 3))
     truth["bodies"] = np.array([env.sim.model.body_id2name(i) for i in range(env.sim.model.nbody)])
     truth["body_pos"], truth["body_rot"] = np.array(positions), np.array(rotations)
-    truth["qpos"] = states[:, qpos]
+    joints = [f"robot0_joint{i}" for i in range(1, 8)]
+    truth["joints"] = states[:, [1 + env.sim.model.get_joint_qpos_addr(name) for name in joints]]
     np.savez_compressed(Path(out) / "truth.npz", **truth)
     print(path)
 
