@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from types import ModuleType
 
+import robots  # noqa: F401  chooses the OpenGL before a converter imports MuJoCo
 from converters import bridge, droid, rt1
 from converters.bridge_raw import is_bridge_raw, open_bridge_raw
 from converters.droid_calibration import read_calibration
@@ -57,10 +58,17 @@ def _rlds(data: str, module: ModuleType) -> RldsSource:
     )
 
 
+def _open_libero(data: str, settings: SourceConfig) -> OpenedSource:
+    from converters.libero_demo import open_libero_demo  # it alone needs MuJoCo to read
+
+    return open_libero_demo(data, settings.libero)
+
+
 SOURCES: dict[str, Callable[[str, SourceConfig], OpenedSource]] = {
     "droid": _open_droid,
     "bridge": _open_bridge,
     "rt1": _open_rt1,
+    "libero": _open_libero,
 }
 
 

@@ -1,4 +1,4 @@
-"""HDF5 files from strangers: numbers only, out of this file only, bounded in size."""
+"""HDF5 files from strangers: numbers and texts, out of this file only, bounded in size."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import h5py
 import numpy as np
@@ -22,6 +22,8 @@ _MAX_CHUNKS = 1 << 12  # HDF5 keeps some hundred bytes for each, whether it is i
 _MAX_MEMBERS = 4096
 # deflate, shuffle, fletcher32: what h5py writes. Others may load plug-ins from the machine.
 _FILTERS = (1, 2, 3)
+# A text's length stands in the file's own heap, unseen until it is read: the file bounds it.
+_MAX_TEXT_FILE = 1 << 34
 # What h5py raises for a file whose bytes are wrong.
 _DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError)
 
@@ -29,7 +31,7 @@ T = TypeVar("T")
 
 
 class NumberFile:
-    """A file opened read-only, of which only numeric data sets can be had.
+    """A file opened read-only, of which only numeric data sets and plain attributes can be had.
 
     Raises:
         EpisodeError: `UNDECODABLE_RECORD`, it is no HDF5 file or a damaged one.
@@ -62,11 +64,12 @@ class NumberFile:
         return sorted(self._try(group, lambda: list(found.keys())))
 
     def numbers(
-        self, name: str, tail: tuple[int, ...] = (), rows: int | None = None
+        self, name: str, tail: tuple[int, ...] | None = (), rows: int | None = None
     ) -> NDArray | None:
         """A numeric data set of shape (T, *tail); None if it is not there.
 
         Args:
+            tail: None is one axis of any length.
             rows: T, where it is known; checked before anything is read.
 
         Raises:
@@ -81,8 +84,58 @@ class NumberFile:
             raise EpisodeError(Reason.WRONG_DTYPE, f"{name!r} is a group; expected a data set")
         return self._try(name, lambda: self._read(name, found, tail, rows))
 
+    def text(self, group: str, attribute: str, limit: int) -> str | None:
+        """A text attribute of a group; None if it is not there.
+
+        Raises:
+            EpisodeError: it is no single text in UTF-8 (`WRONG_DTYPE`), or longer than ``limit``
+                characters (`TOO_LARGE`).
+        """
+        value = self._attribute(group, attribute, (h5py.h5t.STRING,))
+        if value is None:
+            return None
+        if isinstance(value, bytes):  # of fixed length
+            try:
+                value = value.decode()
+            except UnicodeDecodeError as error:
+                raise EpisodeError(
+                    Reason.WRONG_DTYPE, f"{attribute!r} of {group!r} is no UTF-8"
+                ) from error
+        if len(value) > limit:
+            raise EpisodeError(
+                Reason.TOO_LARGE,
+                f"{attribute!r} of {group!r} has {len(value)} characters; at most {limit}",
+            )
+        return str(value)
+
+    def count(self, group: str, attribute: str) -> int | None:
+        """An integer attribute of a group; None if it is not there.
+
+        Raises:
+            EpisodeError: `WRONG_DTYPE`, it is no single integer.
+        """
+        value = self._attribute(group, attribute, (h5py.h5t.INTEGER,))
+        return None if value is None else int(value)
+
+    def _attribute(self, group: str, attribute: str, kinds: tuple[int, ...]) -> Any:
+        found = self._find(group)
+        if found is None or not self._try(group, lambda: attribute in found.attrs):
+            return None
+        kept = self._try(group, lambda: found.attrs.get_id(attribute))
+        kind, size = kept.get_type(), kept.get_storage_size()
+        if kind.get_class() not in kinds or kept.shape != ():
+            raise EpisodeError(
+                Reason.WRONG_DTYPE,
+                f"{attribute!r} of {group!r} holds {kept.dtype} {kept.shape}; not one plain value",
+            )
+        if max(size, self._path.stat().st_size) > _MAX_TEXT_FILE:
+            raise EpisodeError(
+                Reason.TOO_LARGE, f"{self._path.name} has over {_MAX_TEXT_FILE} bytes"
+            )
+        return self._try(group, lambda: found.attrs[attribute])
+
     def _read(
-        self, name: str, found: h5py.Dataset, tail: tuple[int, ...], rows: int | None
+        self, name: str, found: h5py.Dataset, tail: tuple[int, ...] | None, rows: int | None
     ) -> NDArray:
         stored = found.id.get_create_plist()
         if stored.get_layout() == h5py.h5d.VIRTUAL or stored.get_external_count():
@@ -109,8 +162,9 @@ class NumberFile:
                 f"{name!r} claims shape {shape} in chunks of {found.chunks}; at most {MAX_VALUES} "
                 f"values in {_MAX_CHUNKS} chunks of {_MAX_CHUNK_BYTES} bytes",
             )
-        if len(shape) != 1 + len(tail) or shape[1:] != tail:
-            wanted = ", ".join(["T", *map(str, tail)])
+        fits = len(shape) == 2 if tail is None else shape and shape[1:] == tail
+        if not fits:
+            wanted = ", ".join(["T", "*"] if tail is None else ["T", *map(str, tail)])
             raise EpisodeError(
                 Reason.WRONG_SHAPE, f"{name!r} has shape {shape}; expected ({wanted})"
             )

@@ -165,7 +165,9 @@ def _encode_camera(
     rgb = stream.decode(clip.steps)
     calibration, estimator = stream.calibration, None
     backend = config.depth.backend
-    if backend == "simulator" or (backend == "auto" and episode.twin):
+    if stream.depth is not None and backend != "none":
+        estimator = SimulatorDepth(stream.depth, clip.steps)
+    elif backend == "simulator" or (backend == "auto" and episode.twin):
         truth = open_truth(origin.data, episode.id, camera)
         calibration, estimator = truth.calibration(), SimulatorDepth(truth, clip.steps)
     renderer = renderers(robot, *rgb.shape[1:3]) if calibration is not None else None
@@ -182,7 +184,7 @@ def _encode_camera(
 
 def _put_state(lifted: Lifted, episode: Episode, clip: ClipPlan, motion: Motion) -> None:
     steps = clip.steps
-    logged = Provenance.SIMULATED if episode.twin else Provenance.MEASURED
+    logged = episode.logged
     lifted.put("time", episode.time[steps], episode.time_provenance)
     lifted.put("step", steps, logged)
     lifted.put("joints", motion.joints[steps], motion.joints_from)

@@ -73,7 +73,7 @@ def lift_clip(
     pose = calibration.poses(clip.steps)
     lifted.put("K", K, calibration.provenance)
     lifted.put("base_from_camera", pose, calibration.provenance)
-    robot, part = renderer(motion.joints[clip.steps], motion.gripper[clip.steps], K, pose)
+    robot, part = renderer(motion.joints[clip.steps], motion.fingers[clip.steps], K, pose)
     rendered_from = (
         Provenance.SIMULATED
         if calibration.provenance == Provenance.SIMULATED

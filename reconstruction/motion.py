@@ -22,6 +22,7 @@ class Motion:
     Attributes:
         joints: (T, J) rad; ``joints_from`` says whether logged or solved.
         gripper: (T,) opening.
+        fingers: (T,) opening, or (T, F) that of each gripper joint, where the log tells.
         ee: (T, 4, 4) base_from_ee by forward kinematics.
         link_poses: (T, L, 7) float32, base from link: xyz m, quaternion wxyz.
         position_error, rotation_error: (T,) m and rad against the logged ee pose; None without one.
@@ -31,6 +32,7 @@ class Motion:
     joints: Floats
     joints_from: Provenance
     gripper: Floats
+    fingers: Floats
     ee: Floats
     link_poses: NDArray[np.float32]
     position_error: Floats | None
@@ -42,9 +44,7 @@ def solve_motion(episode: Episode, robot: RobotModel) -> Motion:
     """Take the logged joints, or solve them from the logged ee poses."""
     log = episode.robot
     if log.joints is not None:
-        joints, source = log.joints, Provenance.MEASURED
-        if episode.twin:
-            source = Provenance.SIMULATED
+        joints, source = log.joints, episode.logged
         flagged = np.zeros(len(joints), bool)
     else:
         assert log.ee is not None  # RobotTrajectory has one of the two
@@ -55,12 +55,14 @@ def solve_motion(episode: Episode, robot: RobotModel) -> Motion:
     if log.ee is not None:
         position = np.linalg.norm(ee[:, :3, 3] - log.ee[:, :3, 3], axis=1)
         rotation = rotation_angle(ee[:, :3, :3], log.ee[:, :3, :3])
+    fingers = log.gripper if log.fingers is None else log.fingers
     return Motion(
         joints=joints,
         joints_from=source,
         gripper=log.gripper,
+        fingers=fingers,
         ee=ee,
-        link_poses=pose_vectors(link_poses(robot, joints, log.gripper)),
+        link_poses=pose_vectors(link_poses(robot, joints, fingers)),
         position_error=position,
         rotation_error=rotation,
         flagged=flagged,

@@ -70,7 +70,7 @@ def link_poses(robot: RobotModel, joints: ArrayLike, gripper: ArrayLike) -> Floa
 
     Args:
         joints: (T, J) rad.
-        gripper: (T,) opening fraction.
+        gripper: (T,) opening fraction, or (T, F) that of each gripper joint.
     """
     qpos = robot.qpos(joints, gripper)
     links, base = _tree(robot.name)

@@ -71,15 +71,22 @@ class RobotModel:
         return np.array([model.joint(name).range for name in self.joint_names])
 
     def qpos(self, joints: ArrayLike, gripper: ArrayLike) -> Floats:
-        """MuJoCo positions (T, nq) from joints (T, J) rad and gripper opening (T,) 0..1."""
+        """MuJoCo positions (T, nq) from joints (T, J) rad and gripper opening (T,) 0..1.
+
+        Args:
+            gripper: (T, F) gives each joint of ``self.gripper``, in its order, its own opening.
+        """
         joints = check_array("joints", np.asarray(joints, float), ["T", len(self.joint_names)])
-        opening = check_array("gripper", np.asarray(gripper, float), [len(joints)])
+        opening = np.asarray(gripper, float)
+        if opening.ndim == 1:
+            opening = np.repeat(opening[:, None], len(self.gripper), axis=1)
+        opening = check_array("gripper", opening, [len(joints), len(self.gripper)])
         model = self.compile()
         q = np.zeros((len(joints), model.nq))
         for name, column in zip(self.joint_names, joints.T, strict=True):
             q[:, model.joint(name).qposadr[0]] = column
-        for name, (closed, opened) in self.gripper.items():
-            q[:, model.joint(name).qposadr[0]] = closed + (opened - closed) * opening
+        for (name, (closed, opened)), share in zip(self.gripper.items(), opening.T, strict=True):
+            q[:, model.joint(name).qposadr[0]] = closed + (opened - closed) * share
         return q
 
 
@@ -138,6 +145,17 @@ def _panda(gripper_xml: str, gripper_body: str, turn: float) -> mujoco.MjSpec:
     arm.delete(arm.body("right_hand"))  # robosuite's own mount
     flange = arm.body("link7").add_frame(pos=[0, 0, _FLANGE], quat=_rotation_z(turn))
     flange.attach_body(hand.body(gripper_body), "", "")
+    arm.delete(arm.camera("robotview"))
+    return arm
+
+
+def _panda_of_robosuite() -> mujoco.MjSpec:
+    """Arm and hand as robosuite itself mounts them, which is what LIBERO simulates."""
+    assets = _robosuite_assets()
+    arm = mujoco.MjSpec.from_file(str(assets / "robots" / "panda" / "robot.xml"))
+    hand = _gripper_spec(assets / "grippers" / "panda_gripper.xml")
+    mount = arm.body("right_hand").add_frame()
+    mount.attach_body(hand.body("right_gripper"), "", "")
     arm.delete(arm.camera("robotview"))
     return arm
 
@@ -207,6 +225,20 @@ ROBOTS: dict[str, RobotModel] = {
             gripper={"finger_joint1": (0.0, 0.04), "finger_joint2": (0.0, -0.04)},
             ee_body="link7",
             body_from_ee=_offset(z=_FLANGE),
+            rest=_PANDA_REST,
+            visual_group=1,
+            source="robosuite 1.5.1 assets",
+        ),
+        RobotModel(
+            name="panda_libero",
+            build=_panda_of_robosuite,
+            base="link0",
+            joint_names=_PANDA_JOINTS,
+            gripper={"finger_joint1": (0.0, 0.04), "finger_joint2": (0.0, -0.04)},
+            # What LIBERO logs as ee_pos and ee_ori: robosuite 1.4 takes the position of the
+            # gripper's grip_site, 0.097 m along the hand, and the orientation of right_hand.
+            ee_body="right_hand",
+            body_from_ee=_offset(z=0.097),
             rest=_PANDA_REST,
             visual_group=1,
             source="robosuite 1.5.1 assets",

@@ -29,13 +29,20 @@ class OffscreenRenderer:
         model: its ``offsamples`` must be 0 for depth and ids (anti-aliasing would blend them).
         height, width: in pixels.
         groups: geom groups to show; None shows MuJoCo's default ones.
+        sites: show sites too, those of MuJoCo's default groups.
 
     Raises:
         RenderingUnavailable: no OpenGL here.
     """
 
     def __init__(
-        self, model: mujoco.MjModel, height: int, width: int, groups: tuple[int, ...] | None = None
+        self,
+        model: mujoco.MjModel,
+        height: int,
+        width: int,
+        groups: tuple[int, ...] | None = None,
+        *,
+        sites: bool = False,
     ) -> None:
         self._model, self._height, self._width = model, height, width
         model.vis.global_.offheight = max(model.vis.global_.offheight, height)
@@ -51,7 +58,8 @@ class OffscreenRenderer:
         if groups is not None:
             self._option.geomgroup[:] = 0
             self._option.geomgroup[list(groups)] = 1
-        self._option.sitegroup[:] = 0
+        if not sites:
+            self._option.sitegroup[:] = 0
         self._rect = mujoco.MjrRect(0, 0, width, height)
 
     def __enter__(self) -> OffscreenRenderer:
@@ -132,6 +140,9 @@ class OffscreenRenderer:
             camera.frustum_center = (left + right) / 2 * near
             camera.frustum_width = (right - left) / 2 * near
             camera.orthographic = 0
+        for light in self._scene.lights[: self._scene.nlight]:
+            if light.headlight:  # MuJoCo put it at the free camera
+                light.pos[:], light.dir[:] = pose[:3, 3], pose[:3, 2]
 
 
 def _gl_context(height: int, width: int) -> mujoco.GLContext:

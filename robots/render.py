@@ -52,7 +52,7 @@ class RobotRenderer:
         Part ids are the index into ``robot.link_names`` plus 1, which is MuJoCo's body id.
 
         Args:
-            joints, gripper: (T, J) rad and (T,) opening.
+            joints, gripper: (T, J) rad and (T,) opening, or (T, F) that of each gripper joint.
             K, base_from_camera: (T, 3, 3) pixels and (T, 4, 4).
         """
         qpos = self.robot.qpos(joints, gripper)

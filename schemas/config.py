@@ -41,6 +41,11 @@ class DroidConfig(_Part):
 class LiberoConfig(_Part):
     """How LIBERO's stored states are rendered."""
 
+    assets: str | None = Field(
+        None,
+        description="site-packages folder with LIBERO's and robosuite 1.4's assets; default: "
+        "LIBERO_SITE, else .venv-libero of `make libero-env`",
+    )
     height: int = Field(256, ge=16, le=2048, multiple_of=2, description="pixels")
     width: int = Field(256, ge=16, le=2048, multiple_of=2, description="pixels")
 
@@ -101,7 +106,7 @@ class DepthConfig(_Part):
     """Where scene depth comes from."""
 
     backend: Literal["auto", "simulator", "none"] = Field(
-        "auto", description="auto: exact depth for twins, absent for real frames"
+        "auto", description="auto: exact depth of twins and of LIBERO, absent for real frames"
     )
 
 

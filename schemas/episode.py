@@ -125,12 +125,16 @@ class RobotTrajectory:
         gripper: (T,) opening fraction, 0 closed, 1 open.
         joints: (T, J) rad, in the robot description's order.
         ee: (T, 4, 4) base_from_ee, of the frame that the robot model names ``ee``.
+        fingers: (T, F) each gripper joint's own opening, in the robot description's order, where
+            the log tells them apart; else all have ``gripper``'s. Limits that give way under load
+            may put it a little past 0 and 1.
     """
 
     robot: str
     gripper: Floats
     joints: Floats | None = None
     ee: Floats | None = None
+    fingers: Floats | None = None
 
     def __post_init__(self) -> None:
         n = len(check_array("RobotTrajectory.gripper", self.gripper, ["T"]))
@@ -141,6 +145,8 @@ class RobotTrajectory:
             check_array("RobotTrajectory.joints", self.joints, [n, "J"])
         if self.ee is not None:
             check_poses("RobotTrajectory.ee", self.ee, [n])
+        if self.fingers is not None:
+            check_array("RobotTrajectory.fingers", self.fingers, [n, "F"])
         if self.joints is None and self.ee is None:
             raise ShapeError("RobotTrajectory has neither joints nor ee; expected at least one")
 
@@ -163,6 +169,7 @@ class Episode:
         time: (T,) seconds from the start; ``time_provenance`` tells logged from nominal.
         actions: {name: (T, D)}; ``action_columns`` says what each column is.
         twin: simulated by `simulation/`, not published data.
+        simulated: published, and logged in a simulator: its log is `SIMULATED`, not `MEASURED`.
         aliases: other identities of the same episode (DROID: its uuid).
         groups: what a split may be made by, as the source names it; see `Groups`.
         keep: half-open ranges of steps that the source's own annotation says are not idle; None
@@ -186,6 +193,7 @@ class Episode:
     citation: str
     origin: Origin
     twin: bool = False
+    simulated: bool = False
     aliases: tuple[str, ...] = ()
     groups: Groups = field(default_factory=Groups)
     keep: tuple[tuple[int, int], ...] | None = None
@@ -216,6 +224,11 @@ class Episode:
         for name, values in self.actions.items():
             columns = len(self.action_columns[name])
             check_array(f"Episode.actions[{name!r}]", values, [len(self), columns])
+
+    @property
+    def logged(self) -> Provenance:
+        """Where what the log itself says came from."""
+        return Provenance.SIMULATED if self.twin or self.simulated else Provenance.MEASURED
 
     def __len__(self) -> int:
         return len(self.time)

@@ -34,6 +34,7 @@ class Reason(StrEnum):
     SPLIT_LEAK = "split_leak"  # its scene, lab or task shows only when read, and is elsewhere
     JOINT_LIMITS = "joint_limits"
     KINEMATICS_MISMATCH = "kinematics_mismatch"  # forward kinematics disagrees with the log
+    UNSAFE_MODEL = "unsafe_model"  # a simulator model that asks for more than a scene needs
     BAD_TRUTH = "bad_truth"  # a twin's ground truth is missing or does not fit
 
 

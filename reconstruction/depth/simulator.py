@@ -1,4 +1,4 @@
-"""Exact depth and cameras of twins, read from the truth beside them."""
+"""Exact depth: a simulator's, which comes with its frames, or a twin's, from the truth beside."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from reconstruction.depth import DepthEstimate
 from robo4d import ShapeError
-from schemas.episode import Calibration, Provenance
+from schemas.episode import Calibration, DepthSource, Provenance
 from schemas.reasons import EpisodeError, Reason
 from schemas.truth import TRUTH_STORE, truth_group
 
@@ -73,7 +73,7 @@ def open_truth(root: str, episode_id: str, camera: str) -> CameraTruth:
 class SimulatorDepth:
     """The `DepthEstimator` that knows: exact depth of the clip's own steps."""
 
-    truth: CameraTruth
+    truth: DepthSource
     steps: NDArray[np.int64]
 
     def __call__(self, rgb: NDArray[np.uint8], K: NDArray[np.floating] | None) -> DepthEstimate:
