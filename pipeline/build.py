@@ -15,6 +15,7 @@ from pipeline.clip import plan_clip
 from pipeline.publish import explained, publish, publish_bytes
 from pipeline.sketch import sketch_episode
 from pipeline.split import check_side
+from pipeline.timing import Timing, time_motion
 from reconstruction.depth.simulator import SimulatorDepth, open_truth
 from reconstruction.lift import Lifted, lift_clip
 from reconstruction.motion import Motion, solve_motion
@@ -140,8 +141,11 @@ def _encode(
         clip = plan_clip(episode, config.clip)
         motion = solve_motion(episode, robot)
         check_motion(episode, robot, motion, config.checks)
+        motion, timing = time_motion(episode, robot, motion, config.timing)
+        if timing.corrected:
+            clip = plan_clip(episode, config.clip, timing.late)
         samples = [
-            _encode_camera(episode, name, clip, motion, origin, config, robot, renderers)
+            _encode_camera(episode, name, clip, motion, timing, origin, config, robot, renderers)
             for name in episode.cameras
         ]
     except EpisodeError as error:
@@ -156,6 +160,7 @@ def _encode_camera(
     camera: str,
     clip: ClipPlan,
     motion: Motion,
+    timing: Timing,
     origin: PlannedSource,
     config: BuildConfig,
     robot: RobotModel,
@@ -172,17 +177,19 @@ def _encode_camera(
         calibration, estimator = truth.calibration(), SimulatorDepth(truth, clip.steps)
     renderer = renderers(robot, *rgb.shape[1:3]) if calibration is not None else None
     lifted = lift_clip(rgb, clip, motion, calibration, estimator, renderer)
-    _put_state(lifted, episode, clip, motion)
+    _put_state(lifted, episode, clip, motion, timing)
     fields: dict[str, Any] = {"rgb": rgb, **lifted.fields}
     fields["actions"] = {name: values[clip.steps] for name, values in episode.actions.items()}
     key = sample_key(episode.id, camera, int(clip.steps[0]))
-    row = _facts(episode, camera, clip, motion, lifted, key, rgb.shape)
-    meta = _meta(episode, camera, clip, robot, lifted, row, origin)
+    row = _facts(episode, camera, clip, motion, timing, lifted, key, rgb.shape)
+    meta = _meta(episode, camera, clip, timing, robot, lifted, row, origin)
     members = encode_sample(fields, meta, clip.fps, config.shard.rgb_crf)
     return _Encoded(key, members, row, rgb[0].copy())
 
 
-def _put_state(lifted: Lifted, episode: Episode, clip: ClipPlan, motion: Motion) -> None:
+def _put_state(
+    lifted: Lifted, episode: Episode, clip: ClipPlan, motion: Motion, timing: Timing
+) -> None:
     steps = clip.steps
     logged = episode.logged
     lifted.put("time", episode.time[steps], episode.time_provenance)
@@ -190,10 +197,12 @@ def _put_state(lifted: Lifted, episode: Episode, clip: ClipPlan, motion: Motion)
     lifted.put("joints", motion.joints[steps], motion.joints_from)
     if motion.joints_from == Provenance.ESTIMATED:
         lifted.put("joints_flagged", motion.flagged[steps], Provenance.ESTIMATED)
-    lifted.put("gripper", motion.gripper[steps], logged)
+    # Of a shifted log nothing is as measured; actions and times stay where the source has them.
+    state = Provenance.ESTIMATED if timing.corrected else logged
+    lifted.put("gripper", motion.gripper[steps], state)
     # Forward kinematics of measured joints is as measured as they are; of solved joints it is
     # the logged pose again, to within the recorded residual.
-    lifted.put("ee", motion.ee[steps], logged)
+    lifted.put("ee", motion.ee[steps], state)
     lifted.put("link_poses", motion.link_poses[steps], motion.joints_from)
     lifted.provenance["rgb"] = lifted.provenance["actions"] = logged
 
@@ -203,6 +212,7 @@ def _facts(
     camera: str,
     clip: ClipPlan,
     motion: Motion,
+    timing: Timing,
     lifted: Lifted,
     key: str,
     shape: tuple[int, ...],
@@ -236,6 +246,7 @@ def _facts(
         "ee_residual_m": None if position is None else float(position[clip.steps].max()),
         "ee_residual_rad": None if rotation is None else float(rotation[clip.steps].max()),
         "joints_flagged": int(motion.flagged[clip.steps].sum()),
+        **timing.columns(),
         "file": episode.origin.file,
         "record": episode.origin.record,
         "record_sha256": episode.origin.sha256,
@@ -250,6 +261,7 @@ def _meta(
     episode: Episode,
     camera: str,
     clip: ClipPlan,
+    timing: Timing,
     robot: RobotModel,
     lifted: Lifted,
     row: dict[str, Any],
@@ -275,7 +287,8 @@ def _meta(
             "base": robot.base,
         },
         "actions": {name: list(columns) for name, columns in episode.action_columns.items()},
-        "quality": {name: row[name] for name in quality},
+        "quality": {name: row[name] for name in quality} | timing.columns(),
+        "timing": timing.offset.describe(),
         "licence": episode.licence,
         "citation": episode.citation,
         "origin": {

@@ -12,12 +12,16 @@ from schemas.plan import ClipPlan
 from schemas.reasons import EpisodeError, Reason
 
 
-def plan_clip(episode: Episode, config: ClipConfig) -> ClipPlan:
+def plan_clip(episode: Episode, config: ClipConfig, late: float = 0.0) -> ClipPlan:
     """At most ``config.frames`` steps, spread evenly over the part in which the robot moves.
 
     Native order, no repeats: an episode with fewer moving steps gives a shorter clip. One that
     never moves is kept whole. Where the source's own annotation says which steps are not idle,
     the part lies within its first and last.
+
+    Args:
+        late: seconds by which images lag behind the log. The part is then the one whose images
+            show the motion, and steps whose image shows what the log does not hold are left out.
 
     Raises:
         EpisodeError: `TOO_SHORT`, or `NON_MONOTONIC_TIME`.
@@ -32,6 +36,7 @@ def plan_clip(episode: Episode, config: ClipConfig) -> ClipPlan:
     first, last = _part(moving, episode.keep)
     if last - first + 1 < config.min_frames:
         first, last = 0, len(episode) - 1
+    first, last = _shown(episode.time, late, first, last)
     count = min(config.frames, last - first + 1)
     if count < config.min_frames:
         raise EpisodeError(
@@ -42,6 +47,13 @@ def plan_clip(episode: Episode, config: ClipConfig) -> ClipPlan:
     fps = (len(steps) - 1) / span if len(steps) > 1 else episode.fps
     idle = float(1 - moving.mean()) if len(moving) else 1.0
     return ClipPlan(steps=steps, fps=fps, moving=(first, last), idle_share=idle)
+
+
+def _shown(time: NDArray[np.floating], late: float, first: int, last: int) -> tuple[int, int]:
+    """First and last step whose image, ``late`` s late, shows a time of steps first to last."""
+    shown = time - late
+    within = np.flatnonzero((shown >= time[first]) & (shown <= time[last]))
+    return (int(within[0]), int(within[-1])) if len(within) else (0, -1)
 
 
 def moving_steps(episode: Episode, config: ClipConfig) -> NDArray[np.bool_]:

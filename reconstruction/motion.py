@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,4 +66,35 @@ def solve_motion(episode: Episode, robot: RobotModel) -> Motion:
         position_error=position,
         rotation_error=rotation,
         flagged=flagged,
+    )
+
+
+def shift_motion(motion: Motion, robot: RobotModel, time: Floats, seconds: float) -> Motion:
+    """The motion as images show it that are ``seconds`` late: what the log says that much earlier.
+
+    Joints and gripper are interpolated linearly between steps, everything else follows from them
+    by forward kinematics; what was measured is then estimated. Residuals and flags are the larger
+    of the two steps' between which a state lies. Steps whose shifted time lies outside the log hold
+    its end, and are not to be used: `pipeline.clip` leaves them out.
+
+    Args:
+        time: (T,) s, rising.
+    """
+    steps = np.arange(len(time))
+    at = np.interp(time - seconds, time, steps)
+    below, above = np.floor(at).astype(int), np.ceil(at).astype(int)
+    share = (at - below)[:, None]
+    joints = (1 - share) * motion.joints[below] + share * motion.joints[above]
+    gripper = np.interp(at, steps, motion.gripper)
+    position, rotation = motion.position_error, motion.rotation_error
+    return replace(
+        motion,
+        joints=joints,
+        joints_from=Provenance.ESTIMATED,
+        gripper=gripper,
+        ee=ee_poses(robot, joints),
+        link_poses=pose_vectors(link_poses(robot, joints, gripper)),
+        position_error=None if position is None else np.maximum(position[below], position[above]),
+        rotation_error=None if rotation is None else np.maximum(rotation[below], rotation[above]),
+        flagged=motion.flagged[below] | motion.flagged[above],
     )

@@ -118,6 +118,17 @@ class ChecksConfig(_Part):
     ee_rotation: float = Field(0.02, gt=0, description="rad, likewise")
 
 
+class TimingConfig(_Part):
+    """How far images may lag behind the log, and what is done about it."""
+
+    enabled: bool = Field(True, description="estimate the offset; it is recorded either way")
+    window: int = Field(64, ge=16, description="most steps whose frames are compared")
+    max_offset_steps: int = Field(4, ge=1, description="largest offset that is looked for")
+    correct: bool = Field(
+        True, description="take the robot's state from where the log agrees, where that is sure"
+    )
+
+
 class ShardConfig(_Part):
     """How samples are packed."""
 
@@ -139,6 +150,7 @@ class BuildConfig(_Part):
     clip: ClipConfig = ClipConfig()
     depth: DepthConfig = DepthConfig()
     checks: ChecksConfig = ChecksConfig()
+    timing: TimingConfig = TimingConfig()
     shard: ShardConfig = ShardConfig()
     quarantine: QuarantineConfig = QuarantineConfig()
 

@@ -47,6 +47,9 @@ class ManifestRow(_Row):
     ee_residual_m: float | None  # forward kinematics against the logged pose, largest
     ee_residual_rad: float | None
     joints_flagged: int  # steps whose solved joints miss the logged pose
+    time_offset_s: float | None  # images late by this against the log; see meta["timing"]
+    time_offset_sure: bool
+    time_corrected: bool  # joints, gripper and poses are taken from that much earlier
     file: str
     record: int
     record_sha256: str

@@ -1,0 +1,55 @@
+"""Points on a robot's visual meshes, fixed to its links."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from robo4d.geometry import matrix_from_quaternion
+from robots.models import ROBOTS
+
+Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class SurfacePoints:
+    """Points spread evenly over the surface.
+
+    Attributes:
+        link: (N,) index into the robot's ``link_names``.
+        point: (N, 3) m in that link's frame.
+    """
+
+    link: NDArray[np.int64]
+    point: Floats
+
+    def placed(self, base_from_link: Floats) -> Floats:
+        """(T, N, 3) m in the base frame, of link poses (T, L, 4, 4)."""
+        poses = base_from_link[:, self.link]
+        return np.einsum("tnij,nj->tni", poses[..., :3, :3], self.point) + poses[..., :3, 3]
+
+
+@lru_cache(maxsize=8)
+def surface_points(robot_name: str, count: int) -> SurfacePoints:
+    """``count`` points, each the middle of a triangle drawn by its area; always the same ones."""
+    robot = ROBOTS[robot_name]
+    model = robot.compile()
+    triangles, links = [], []
+    for geom in np.flatnonzero(model.geom_group == robot.visual_group):
+        if model.geom_type[geom] != mujoco.mjtGeom.mjGEOM_MESH:
+            continue
+        mesh = model.geom_dataid[geom]
+        vertices = model.mesh_vert[model.mesh_vertadr[mesh] :][: model.mesh_vertnum[mesh]]
+        faces = model.mesh_face[model.mesh_faceadr[mesh] :][: model.mesh_facenum[mesh]]
+        turn = matrix_from_quaternion(model.geom_quat[geom])
+        triangles.append((vertices @ turn.T + model.geom_pos[geom])[faces])
+        links.append(np.full(len(faces), model.geom_bodyid[geom] - 1))
+    corners, link = np.concatenate(triangles), np.concatenate(links).astype(np.int64)
+    sides = corners[:, 1:] - corners[:, :1]
+    area = np.linalg.norm(np.cross(sides[:, 0], sides[:, 1]), axis=1)
+    drawn = np.random.default_rng(0).choice(len(area), count, p=area / area.sum())
+    return SurfacePoints(link[drawn], corners[drawn].mean(1))
