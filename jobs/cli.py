@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -217,6 +217,46 @@ def twin(
     print(path)
 
 
+@app.command()
+def rollout(
+    task: Annotated[int, typer.Option("--task", "-t", help="its number in the suite")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder of the data set")],
+    suite: Annotated[
+        str, typer.Option(help="libero_spatial, libero_object or libero_goal")
+    ] = "libero_spatial",
+    episodes: Annotated[int, typer.Option("--episodes", "-n", min=1)] = 6,
+    seed: Annotated[int, typer.Option(help="chooses initial states and noise")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Make LIBERO episodes, successes and failures, in the layout of its demonstrations.
+
+    A scripted policy acts in LIBERO's own simulator, with noise of several kinds and strengths;
+    the simulator's own check says what became of it. The file is OUT/SUITE/TASK_demo.hdf5;
+    `robo4d build --source libero --data OUT` builds shards from it. An unknown task is answered
+    with the known ones. LIBERO needs an environment of its own: `make .venv-libero/.ready`.
+    """
+    from simulation.rollout import RolloutFailed, roll_out
+
+    with _explain(), _progress() as progress:
+        bar = progress.add_task("episodes", total=episodes)
+        try:
+            made = roll_out(
+                suite,
+                task,
+                out,
+                episodes=episodes,
+                seed=seed,
+                progress=lambda n, total: progress.update(bar, completed=n, total=total),
+            )
+        except RolloutFailed as error:
+            _fail(str(error), FAILED)
+    if as_json:
+        print(json.dumps({"path": str(made.path), **made.counts(), "episodes": made.episodes}))
+    else:
+        _show.print_rollout(made)
+        print(made.path)
+
+
 def _make_plan(
     sources: list[str], data: str | None, config: Path | None, overrides: list[str] | None
 ) -> BuildPlan:
@@ -244,6 +284,8 @@ def _twin(source: str) -> str:
     """The data set of the source's twin, made on first use."""
     from simulation.twin import default_twin
 
+    if source == "libero":
+        return _rollouts()
     with _progress() as progress:
         bar = progress.add_task(f"simulating a twin of {source}, once", total=None)
         made = default_twin(
@@ -251,6 +293,22 @@ def _twin(source: str) -> str:
             _cache() / "twins",
             progress=lambda n, total: progress.update(bar, completed=n, total=total),
         )
+    return str(made)
+
+
+def _rollouts() -> str:
+    """LIBERO episodes in the place of a twin, made on first use."""
+    from simulation.rollout import RolloutFailed, default_rollouts
+
+    with _progress() as progress:
+        bar = progress.add_task("rolling out episodes in LIBERO, once", total=None)
+        try:
+            made = default_rollouts(
+                _cache() / "twins",
+                progress=lambda n, total: progress.update(bar, completed=n, total=total),
+            )
+        except RolloutFailed as error:
+            _fail(str(error), FAILED)
     return str(made)
 
 
@@ -267,7 +325,7 @@ def _explain() -> Iterator[None]:
         _fail(str(error), USAGE)
 
 
-def _fail(message: str, code: int) -> None:
+def _fail(message: str, code: int) -> NoReturn:
     _show.say.print(f"[red]error:[/] {escape(message)}", soft_wrap=True)
     raise typer.Exit(code)
 

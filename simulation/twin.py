@@ -171,8 +171,8 @@ def default_twin(
 def _check(source: str, episodes: int, seed: int) -> None:
     if source in _WITHOUT_TWIN:
         raise UsageError(
-            f"{source} has no twin yet (there are: {', '.join(TWINS)}); "
-            f"give a folder with {source}'s own data"
+            f"{source} has no twin (there are: {', '.join(TWINS)}): its own simulator makes "
+            "episodes; see `robo4d rollout --help`"
         )
     if source not in TWINS:
         raise UsageError(did_you_mean("twin", source, TWINS))

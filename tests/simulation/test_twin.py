@@ -237,7 +237,7 @@ def test_other_seeds_are_other_episodes():
 
 @pytest.mark.parametrize(
     ("source", "message"),
-    [("droyd", "did you mean 'droid'"), ("libero", "no twin yet")],
+    [("droyd", "did you mean 'droid'"), ("libero", "robo4d rollout")],
 )
 def test_unknown_twins_are_refused(source, message, tmp_path):
     with pytest.raises(UsageError, match=message):
