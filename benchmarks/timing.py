@@ -3,8 +3,8 @@
 Episodes of the twins of DROID, Bridge and RT-1 are filmed twice a step, so that images can be late
 by whole and half steps, with their cameras known and unknown. Beside it stands what one would
 otherwise write: frame differences against joint speed, cross-correlated at whole steps. A third
-part gives each log the images of another episode: whatever is called sure there is wrong. A half
-step between two logged ones is where monotone cubic splines (PCHIP) through the joints put it.
+part joins images to logs that are not theirs: whatever is called sure there is wrong. A half step
+between two logged ones is where monotone cubic splines (PCHIP) through the joints put it.
 
     python -m benchmarks.timing --films out/timing-films --episodes 4
 """
@@ -68,10 +68,10 @@ def main() -> None:
     report: dict[str, Any] = {"machine": print_header("Time offset between images and log")}
     films = list(_films(args))
     report["twins"] = _twins(films)
-    report["swapped"] = _swapped(films)
-    report["real"] = [
-        row for source in ("droid", "bridge") for row in _real(source, args.data, args.repeat)
-    ]
+    real = {source: _read(source, args.data) for source in ("droid", "bridge")}
+    report["wrong logs"] = _wrong_logs(films, real["droid"])
+    for source, episodes in real.items():
+        report[f"real {source}"] = _real(source, episodes, args.repeat)
     write_json(args.json, report)
 
 
@@ -213,63 +213,126 @@ def _figures(rows: list[dict[str, Any]]) -> list[Any]:
     ]
 
 
-def _swapped(films: list[DoubleFilm]) -> list[dict[str, Any]]:
-    """Each log with the images of every other episode of its source."""
-    found = []
-    for film in films:
-        robot = get_robot(film.robot)
-        motion = solve_motion(_episode(film), robot)
-        for other in films:
-            if other is film or other.source != film.source:
-                continue
-            count = min(len(film.joints), len(other.joints))
-            episode = _episode(
-                replace(other, joints=film.joints[:count], opening=film.opening[:count])
+def _wrong_logs(films: list[DoubleFilm], real: list[Episode]) -> list[dict[str, Any]]:
+    """Images with a log that is not theirs; twins of one source share a script, real ones none."""
+    cases: list[tuple[str, Episode, Motion]] = []
+    filmed = [_episode(film) for film in films]
+    for kind, episodes in (("twin", filmed), ("real", real)):
+        motions = [solve_motion(episode, get_robot(episode.robot.robot)) for episode in episodes]
+        for episode, motion in zip(episodes, motions, strict=True):
+            name = f"{kind} {episode.source}"
+            cases.append(
+                (f"{name}: own log backwards", episode, _rows(motion, slice(None, None, -1)))
             )
-            short = replace(motion, joints=motion.joints[:count], ee=motion.ee[:count])
-            short = replace(short, gripper=motion.gripper[:count])
-            offset = estimate_offset(episode, robot, short, _CONFIG)
-            found.append({"source": film.source} | _in_steps(offset, film.rate))
+            for other, log in zip(episodes, motions, strict=True):
+                if other is not episode and other.source == episode.source:
+                    part = slice(0, min(len(episode), len(other)))
+                    label = f"{name}: log of another"
+                    cases.append((label, _cut(episode, part.stop), _rows(log, part)))
+    found = [
+        {"case": label}
+        | _in_steps(estimate_offset(e, get_robot(e.robot.robot), motion, _CONFIG), e.fps)
+        for label, e, motion in cases
+    ]
     rows = []
-    for source in _TWINS:
-        mine = [row for row in found if row["source"] == source]
+    for label in sorted({row["case"] for row in found}):
+        mine = [row for row in found if row["case"] == label]
         some = sum(row["steps"] is not None for row in mine)
-        rows.append([source, len(mine), some, sum(row["sure"] for row in mine)])
-    print("Images of another episode: nothing should be sure\n")
-    print_table(("source", "cases", "estimated", "sure"), rows)
+        rows.append([label, len(mine), some, sum(row["sure"] for row in mine)])
+    print("Wrong logs: nothing should be sure, but where twins move alike by script\n")
+    print_table(("images with", "cases", "estimated", "sure"), rows)
     return found
 
 
-def _real(source: str, data: Path, repeat: int) -> list[dict[str, Any]]:
+def _rows(motion: Motion, part: slice) -> Motion:
+    return replace(
+        motion, joints=motion.joints[part], ee=motion.ee[part], gripper=motion.gripper[part]
+    )
+
+
+def _cut(episode: Episode, count: int) -> Episode:
+    cameras = {
+        name: replace(camera, frames=[camera.frames[i] for i in range(count)])
+        for name, camera in episode.cameras.items()
+    }
+    log = RobotTrajectory(
+        episode.robot.robot, episode.robot.gripper[:count], ee=np.eye(4)[None].repeat(count, 0)
+    )
+    return replace(
+        episode,
+        time=episode.time[:count],
+        cameras=cameras,
+        robot=log,
+        actions={},
+        action_columns={},
+    )
+
+
+def _read(source: str, data: Path) -> list[Episode]:
     folder = data / f"{source}_rlds"
     if not folder.is_dir():
         print(f"{folder} is not here: no real episodes of {source}\n")
         return []
     opened = open_source(source, str(folder), SourceConfig())
+    return [
+        opened.read(ref, split, None)
+        for split, refs in opened.refs(None).items()
+        for ref in refs
+        if ref.defect is None
+    ]
+
+
+def _moved(episode: Episode, steps: int) -> Episode:
+    """With images ``steps`` later than they are."""
+    cameras = {}
+    for name, camera in episode.cameras.items():
+        shown = np.clip(np.arange(len(episode)) - steps, 0, len(episode) - 1)
+        cameras[name] = replace(camera, frames=[camera.frames[i] for i in shown])
+    return replace(episode, cameras=cameras)
+
+
+def _real(source: str, episodes: list[Episode], repeat: int) -> list[dict[str, Any]]:
+    """Estimates of real episodes, and whether they follow when the images are moved on purpose."""
     rows, found = [], []
-    for split, refs in opened.refs(None).items():
-        for ref in refs:
-            if ref.defect is not None:
-                continue
-            episode = opened.read(ref, split, None)
-            robot = get_robot(episode.robot.robot)
-            motion = solve_motion(episode, robot)
-            seconds = []
-            for _ in range(repeat):
-                start = time.perf_counter()
-                offset = estimate_offset(episode, robot, motion, _CONFIG)
-                seconds.append(time.perf_counter() - start)
-            median = float(np.median(seconds))
-            found.append({"id": episode.id, "wall_s": median, **offset.describe()})
-            each = " ".join(
-                f"{camera.seconds:+.2f}+-{camera.sigma_s:.2f}" for camera in offset.cameras.values()
-            )
-            shown = "none" if offset.seconds is None else f"{offset.seconds:+.3f}"
-            sigma = "" if offset.sigma_s is None else f"{offset.sigma_s:.3f}"
-            cost = f"{1e3 * median:.0f}"
-            rows.append([episode.id[-24:], len(episode), shown, sigma, offset.sure, each, cost])
-    print(f"Real {source}, s; a camera's own figures; ms an episode; why\n")
-    print_table(("episode", "steps", "offset", "sigma", "sure", "by camera", "ms"), rows)
+    for episode in episodes:
+        robot = get_robot(episode.robot.robot)
+        motion = solve_motion(episode, robot)
+        seconds = []
+        for _ in range(repeat):
+            start = time.perf_counter()
+            offset = estimate_offset(episode, robot, motion, _CONFIG)
+            seconds.append(time.perf_counter() - start)
+        median = float(np.median(seconds))
+        moves, plain = [], []
+        for steps in (-2, -1, 1, 2) if offset.seconds is not None else ():
+            moved = _moved(episode, steps)
+            again = estimate_offset(moved, robot, motion, _CONFIG)
+            if again.seconds is not None:
+                moves.append((again.seconds - offset.seconds) * episode.fps - steps)
+            plain.append(_baseline(moved, motion) - _baseline(episode, motion) - steps)
+        each = " ".join(
+            "edge" if camera.seconds is None else f"{camera.seconds:+.2f}+-{camera.sigma_s:.2f}"
+            for camera in offset.cameras.values()
+        )
+        found.append({"id": episode.id, "wall_s": median, "moved": moves, **offset.describe()})
+        rows.append(
+            [
+                episode.id[-24:],
+                len(episode),
+                "none" if offset.seconds is None else f"{offset.seconds:+.3f}",
+                "" if offset.sigma_s is None else f"{offset.sigma_s:.3f}",
+                str(offset.sure),
+                each,
+                f"{_baseline(episode, motion) / episode.fps:+.2f}",
+                f"{max(map(abs, moves)):.2f} of {len(moves)}" if moves else "",
+                f"{max(map(abs, plain)):.0f} of {len(plain)}" if plain else "",
+                f"{1e3 * median:.0f}",
+            ]
+        )
+    print(f"Real {source}, s. Moved: largest error, in steps, of the change when images are moved")
+    print("by -2, -1, 1 and 2 steps; how many of the 4 gave an estimate\n")
+    columns = ("by camera", "baseline", "moved", "baseline moved", "ms")
+    print_table(("episode", "steps", "offset", "sigma", "sure", *columns), rows)
     for reason in sorted({row["reason"] for row in found if row["reason"]}):
         print(f"- {sum(row['reason'] == reason for row in found)} x {reason}")
     print()

@@ -90,7 +90,9 @@ def profile_lags(observed: Floats, logged: Floats, reach: int) -> LagProfile:
         raise ValueError(f"logged has {len(logged)} rows for {n} observed and reach {reach}")
     seen = (observed - observed.mean(0)) / observed.std(0)
     scale = logged.std(0)
-    moves = logged[:, scale > 1e-3 * scale.max()] / scale[scale > 1e-3 * scale.max()]
+    # What is steady explains no more than the constant does, and scaled up would be rounding noise.
+    varies = scale > 1e-3 * np.abs(logged).max()
+    moves = logged[:, varies] / scale[varies]
     rows = reach * SUBSTEPS - shifts[:, None] + SUBSTEPS * np.arange(n)
     design = np.concatenate([moves[rows], np.ones((len(shifts), n, 1))], axis=2)  # (K, n, p + 1)
     blocks = max(n // _BLOCK, 2)

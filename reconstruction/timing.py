@@ -52,15 +52,16 @@ class CameraOffset:
     """One camera's own evidence.
 
     Attributes:
-        seconds: by which its images lag; of no use where ``sigma_s`` is large.
+        seconds: by which its images lag; of no use where ``sigma_s`` is large. None where the best
+            is at the edge of what was tried.
         sigma_s: s within which 68.3 % of redrawn evidence finds it again.
         explained: share 0..1 of the image's motion that the log explains.
         by: which motion explains it: the hand's in the ``base`` frame (a fixed camera) or in its
             ``own`` (one on the wrist), or the robot's, ``projected`` with the known camera.
     """
 
-    seconds: float
-    sigma_s: float
+    seconds: float | None
+    sigma_s: float | None
     explained: float
     by: str
 
@@ -161,8 +162,11 @@ def _judge(
 
 
 def _camera(best: BestLag, by: str, step: float) -> CameraOffset:
+    explained = round(best.explained, 3)
+    if best.at_edge:
+        return CameraOffset(None, None, explained, by)
     seconds, sigma = _milliseconds(best.lag * step), _milliseconds(best.sigma * step)
-    return CameraOffset(seconds, sigma, round(best.explained, 3), by)
+    return CameraOffset(seconds, sigma, explained, by)
 
 
 def _milliseconds(seconds: float) -> float:

@@ -68,3 +68,22 @@ def test_too_short_and_unordered_time_have_their_reasons(episode):
     with pytest.raises(EpisodeError) as caught:
         plan_clip(replace(episode, time=time), ClipConfig())
     assert caught.value.reason == Reason.NON_MONOTONIC_TIME
+
+
+@pytest.mark.parametrize(("late", "moving"), [(-1.5, (9, 47)), (0, (10, 49)), (2.4, (13, 51))])
+def test_late_images_show_the_moving_part_that_much_later(episode, late, moving):
+    assert plan_clip(episode, ClipConfig(), late / 15).moving == moving
+
+
+def test_steps_whose_image_shows_what_the_log_lacks_are_left_out(episode):
+    still = replace(
+        episode, robot=replace(episode.robot, joints=episode.robot.joints[:1].repeat(60, 0))
+    )
+    log = still.robot
+    still = replace(still, robot=replace(log, gripper=np.linspace(0, 1, 60)))  # moves throughout
+    assert plan_clip(still, ClipConfig()).moving == (0, 59)
+    assert plan_clip(still, ClipConfig(), 2.5 / 15).moving == (3, 59)
+    assert plan_clip(still, ClipConfig(), -2.5 / 15).moving == (0, 56)
+    with pytest.raises(EpisodeError) as error:
+        plan_clip(still, ClipConfig(), 100.0)
+    assert error.value.reason == Reason.TOO_SHORT
