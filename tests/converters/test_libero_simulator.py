@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
+import mujoco
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
@@ -123,50 +124,62 @@ def test_the_ee_pose_is_the_one_that_libero_logs(recorded, episode):
 def test_stored_observations_are_of_the_step_after(recorded, episode):
     with h5py.File(recorded.file) as file:
         stored = file["data/demo_0/obs/joint_states"][()]
-    # The first two, later ones follow states that the recording changed.
+    # One substep of 25 short of the next state, as the environment samples them.
     late = np.abs(stored[2:-2] - episode.robot.joints[3:-1]).max()
     same = np.abs(stored[2:-2] - episode.robot.joints[2:-2]).max()
-    assert late < 2e-3, "one substep of 2 ms"
     assert same > 5 * late
 
 
 def test_depth_of_one_view_is_found_again_in_the_other(recorded):
-    """Where the simulator's own ids say that both see one thing, away from its outline."""
+    """At points that rays of MuJoCo's show to be seen by both, away from outlines."""
     episode = recorded.episode(256)
     agent, wrist = (episode.cameras[name] for name in ("agentview", "eye_in_hand"))
-    gaps, plane = [], []
+    scene = wrist.frames.scene
+    world = recorded.world_from("robot0_link0")
+    rng, gaps, far = np.random.default_rng(0), [], []
     for step in (0, 6, 11):
-        depth, geoms = agent.frames.depth_and_geoms([step])
-        seen, other = wrist.frames.depth_and_geoms([step])
-        points = transform(
-            agent.calibration.poses(np.array([step])),
-            unproject(depth, agent.calibration.K).reshape(1, -1, 3),
-        )
-        there = transform(invert(wrist.calibration.poses(np.array([step]))), points)[0]
-        pixels, z = project(there, wrist.calibration.K)
+        here, there = (v.calibration.poses(np.array([step]))[0] for v in (agent, wrist))
+        depth = agent.frames.depth([step])[0]
+        points = transform(here, unproject(depth, agent.calibration.K).reshape(-1, 3))
+        pixels, z = project(transform(invert(there), points), wrist.calibration.K)
         with np.errstate(invalid="ignore"):
-            inside = (z > 0) & (pixels > 1).all(1) & (pixels < 255).all(1)
-        at = pixels[inside] - 0.5
-        i, j = np.floor(at[:, 1]).astype(int), np.floor(at[:, 0]).astype(int)
-        corners = [(i + a, j + b) for a in (0, 1) for b in (0, 1)]
-        same = np.all([other[0][c] == geoms.reshape(-1)[inside] for c in corners], axis=0)
-        near = np.stack([seen[0][c] for c in corners])
-        same &= np.ptp(near, axis=0) < 0.02
-        v, u = at[:, 1] - i, at[:, 0] - j
-        weights = np.stack([(1 - v) * (1 - u), (1 - v) * u, v * (1 - u), v * u])
-        # Over a plane 1/z is linear in the image.
-        with np.errstate(divide="ignore", invalid="ignore"):
-            found = 1 / (weights / near).sum(0)
-        gap = np.abs(found - z[inside])[same]
-        table = [g for g in np.unique(geoms) if g >= 0]
-        widest = max(table, key=lambda g: ((geoms.reshape(-1)[inside] == g) & same).sum())
-        gaps.append(gap)
-        plane.append(gap[(geoms.reshape(-1)[inside] == widest)[same]])
-    gap, plane = np.concatenate(gaps), np.concatenate(plane)
-    assert len(gap) > 5000
-    assert np.quantile(gap, 0.99) < 0.005
-    assert plane.max() < 0.005
-    print(f"gap: {len(gap)} points, p99 {np.quantile(gap, 0.99)}, plane {plane.max()}")
+            inside = np.flatnonzero((z > 0) & (pixels > 1).all(1) & (pixels < 255).all(1))
+        chosen = rng.choice(inside, min(4000, len(inside)), replace=False)
+        chosen = chosen[
+            [sees(scene, step, world[step] @ there, world[step], points[n]) for n in chosen]
+        ]
+        found, smooth = sample_depth(wrist.frames.depth([step])[0], pixels[chosen])
+        gaps.append(np.abs(found - z[chosen])[smooth])
+        far.append(smooth.mean())
+    gap = np.concatenate(gaps)
+    assert len(gap) > 3000
+    assert min(far) > 0.8
+    assert gap.max() < 0.005
+    print(f"{len(gap)} points: median {np.median(gap)}, largest {gap.max()} m")
+
+
+def sees(scene, step, world_from_camera, world_from_base, point) -> bool:
+    """Whether a ray from the camera meets the point first, among what is shown."""
+    [data] = scene._states([step])
+    eye, at = world_from_camera[:3, 3], transform(world_from_base, point[None])[0]
+    way = np.linalg.norm(at - eye)
+    shown = np.array([0, 1, 1, 0, 0, 0], np.uint8)
+    hit = mujoco.mj_ray(
+        scene.model, data, eye, (at - eye) / way, shown, 1, -1, np.zeros(1, np.int32)
+    )
+    return abs(hit - way) < 0.002
+
+
+def sample_depth(depth, pixels):
+    """Depth between four pixels, and where these lie on one surface; 1/z is linear on a plane."""
+    at = pixels - 0.5
+    i, j = np.floor(at[:, 1]).astype(int), np.floor(at[:, 0]).astype(int)
+    near = np.stack([depth[i + a, j + b] for a in (0, 1) for b in (0, 1)])
+    v, u = at[:, 1] - i, at[:, 0] - j
+    weights = np.stack([(1 - v) * (1 - u), (1 - v) * u, v * (1 - u), v * u])
+    smooth = (near > 0).all(axis=0) & (np.ptp(near, axis=0) < 0.005)
+    with np.errstate(divide="ignore"):
+        return 1 / (weights / near).sum(axis=0), smooth
 
 
 @pytest.mark.parametrize("camera", ["agentview", "eye_in_hand"])
@@ -214,10 +227,10 @@ def test_a_build_has_the_simulators_truth_and_the_same_bytes_again(
     assert sorted(s.meta["camera"] for s in samples) == ["agentview", "eye_in_hand"]
     for sample in samples:
         assert sample.rgb.shape == (3, 96, 128, 3)
-        joints = recorded.truth["joints"][sample["step"]]
-        np.testing.assert_allclose(sample["joints"], joints, atol=1e-6)
+        joints = recorded.truth["joints"][sample.step]
+        np.testing.assert_allclose(sample.joints, joints, atol=1e-6)
         said = {name: field["provenance"] for name, field in sample.meta["fields"].items()}
         assert set(said.values()) == {"simulated"}
         assert sample.meta["quality"]["ee_residual_m"] < 1e-5
-        assert (sample["depth"] > 0).mean() > 0.9
-        assert sample["robot_visible"].any()
+        assert (sample.depth > 0).mean() > 0.9
+        assert sample.robot_visible.any()
