@@ -88,6 +88,8 @@ class Stage:
         self._filming = False
         self.control.seed(start)  # of where the fixtures stand, which the states do not hold
         self.control.reset()
+        # The gripper's ramp outlives a reset that keeps the model; the episode before would show.
+        self.env.robots[0].gripper.current_action = np.zeros(self.env.robots[0].gripper.dof)
         self.control.set_init_state(self._starts[start])
         for _ in range(_SETTLE):
             self.control.step([0.0] * 6 + [-1.0])
