@@ -26,6 +26,7 @@ from typing import Any
 
 import h5py
 
+import robots  # noqa: F401  chooses the OpenGL, which the worker inherits
 from schemas.reasons import UsageError, did_you_mean
 from simulation.libero_worker.tasks import KNOWN_TASKS
 

@@ -13,20 +13,12 @@ Array = NDArray[np.float64]
 
 # Strengths from weak to strong.
 STRENGTHS: dict[str, tuple[float, float, float]] = {
-    "jitter": (0.1, 0.3, 0.8),  # standard deviation of each motion command, 1 is 0.05 m
-    "grasp_bias": (0.01, 0.025, 0.045),  # m, horizontal
-    "place_bias": (0.015, 0.04, 0.07),  # m, horizontal
+    "jitter": (0.1, 0.45, 0.9),  # standard deviation of each motion command, 1 is 0.05 m
+    "grasp_bias": (0.01, 0.03, 0.05),  # m, horizontal
+    "place_bias": (0.015, 0.045, 0.09),  # m, horizontal
     "late_gripper": (3, 8, 16),  # steps by which its command lags
-    "early_release": (0.01, 0.04, 0.10),  # opens this far (m, horizontal) before the place
-    "dropped_commands": (0.2, 0.5, 0.8),  # chance that a step's motion is not commanded
-}
-MEANING = {
-    "jitter": "standard deviation of each motion command",
-    "grasp_bias": "m between the grasp and the right one",
-    "place_bias": "m between the place and the right one",
-    "late_gripper": "steps by which the gripper's command lags",
-    "early_release": "m before the place at which the gripper opens",
-    "dropped_commands": "chance that a step's motion is not commanded",
+    "early_release": (0.02, 0.06, 0.12),  # opens this far (m, horizontal) before the place
+    "dropped_commands": (0.2, 0.6, 0.85),  # chance that a step's motion is not commanded
 }
 
 

@@ -112,7 +112,7 @@ def grasp_rim(bowl: Thing, others: list[Thing]) -> Grasp:
     best: tuple[float, Grasp] | None = None
     for angle in np.radians(np.arange(0, 360, 30)):
         outward = np.array([np.cos(angle), np.sin(angle)])
-        yaw = (angle - np.pi / 2 + np.pi / 2) % np.pi - np.pi / 2
+        yaw = angle % np.pi - np.pi / 2  # half a turn closes along the same line
         room = _room(bowl.position[:2] + outward * (radius + 0.045), z, others)
         cost = 0.02 * abs(yaw) + 2 * max(0.0, 2 * _FINGER - room)
         if best is None or cost < best[0]:
@@ -145,7 +145,7 @@ def plan_pick(thing: Thing, grasp: Grasp, lift: float) -> list[Phase]:
     return [
         Phase("approach", above, grasp.yaw, OPEN, (5, 50), 0.02),
         Phase("descend", grasp.position, grasp.yaw, OPEN, (5, 30), 0.006),
-        Phase("grasp", grasp.position, grasp.yaw, CLOSE, (10, 10)),
+        Phase("grasp", grasp.position, grasp.yaw, CLOSE, (14, 14)),
         Phase("lift", grasp.position + [0, 0, lift], grasp.yaw, CLOSE, (5, 30), 0.03),
     ]
 

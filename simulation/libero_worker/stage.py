@@ -64,6 +64,7 @@ class Stage:
         # As robosuite renders: visual geoms (group 1), not those for collisions (0).
         self._visible = mujoco.MjvOption()
         self._visible.geomgroup[0] = 0
+        self._filming = False
         for name, camera in CAMERAS.items():
             self._film(name, camera)
         self._goal = self.env.parsed_problem["goal_state"][0]
@@ -73,6 +74,8 @@ class Stage:
 
         @sensor(modality="image")
         def render(cache: dict[str, Any]) -> NDArray[np.uint8]:
+            if not self._filming:  # disabled instead, it would sample at another substep later
+                return np.zeros((SIZE, SIZE, 3), np.uint8)
             self._renderer.update_scene(self._data, camera, scene_option=self._visible)
             return np.ascontiguousarray(self._renderer.render()[::-1])  # OpenGL: rows from below
 
@@ -82,15 +85,15 @@ class Stage:
     def reset(self, start: int) -> int:
         """Set the published initial state ``start`` (modulo their number) and let it settle."""
         start %= len(self._starts)
-        for name in CAMERAS:
-            self.env.modify_observable(name, "enabled", False)
+        self._filming = False
         self.control.seed(start)  # of where the fixtures stand, which the states do not hold
         self.control.reset()
+        # The gripper's ramp outlives a reset that keeps the model; the episode before would show.
+        self.env.robots[0].gripper.current_action = np.zeros(self.env.robots[0].gripper.dof)
         self.control.set_init_state(self._starts[start])
         for _ in range(_SETTLE):
             self.control.step([0.0] * 6 + [-1.0])
-        for name in CAMERAS:
-            self.env.modify_observable(name, "enabled", True)
+        self._filming = True
         return start
 
     def state(self) -> Array:

@@ -37,6 +37,7 @@ KNOWN_TASKS: dict[str, dict[int, str]] = {
     },
     "libero_goal": {
         1: "put_the_bowl_on_the_stove",
+        2: "put_the_wine_bottle_on_top_of_the_cabinet",
         4: "put_the_bowl_on_top_of_the_cabinet",
         6: "put_the_cream_cheese_in_the_bowl",
         8: "put_the_bowl_on_the_plate",
