@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from converters._json import parse_json
 from schemas.reasons import UsageError
 
 PATHS, SERIALS, INTRINSICS = "episode_id_to_path.json", "camera_serials.json", "intrinsics.json"
@@ -86,7 +86,7 @@ def same_episode(uuid: str, path: str) -> bool:
 
 def found(folder: Path) -> list[Path]:
     """Annotation files in ``folder``, sorted."""
-    return sorted(path for name in NAMES for path in folder.glob(name))
+    return sorted(path for name in NAMES for path in folder.glob(name) if path.is_file())
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -100,8 +100,8 @@ def read_object(path: Path) -> dict[str, Any]:
     if path.stat().st_size > _MAX_BYTES:
         raise UsageError(f"{path} has {path.stat().st_size} bytes; at most {_MAX_BYTES}")
     try:
-        tree = json.loads(path.read_bytes(), object_pairs_hook=_pairs)
-    except (ValueError, RecursionError) as error:
+        tree = parse_json(path.read_bytes(), _pairs)
+    except ValueError as error:
         raise UsageError(f"{path} is no JSON: {error}; download it again") from error
     if not isinstance(tree, dict):
         raise UsageError(f"{path} holds a {type(tree).__name__}; expected an object by episode")
@@ -259,9 +259,13 @@ def _camera(stored: object) -> Camera | None:
         return None
     fx, cx, fy, cy = values
     width, height = sides
-    if not (fx > 0 and fy > 0 and 0 < cx < width and 0 < cy < height):
+    whole = (int(width), int(height))
+    if whole != sides or not (0 < cx < width and 0 < cy < height):
         return None
-    return Camera(fx, cx, fy, cy, int(width), int(height))
+    # From a view of 0.06 degrees to one of nearly 180: beyond it is no lens.
+    if not all(1e-3 < f / width < 1e3 for f in (fx, fy)):
+        return None
+    return Camera(fx, cx, fy, cy, *whole)
 
 
 def _is_of(uuid: str, entry: Mapping[str, Any], path_of: Mapping[str, str]) -> bool:

@@ -180,7 +180,7 @@ def _check_cameras(log: NumberFile, metadata: Metadata, rows: int) -> None:
                 Reason.BAD_IDENTITY,
                 f"metadata's {name} is camera {serial}; the log knows {known[:9]}",
             )
-        kind = log.numbers(f"observation/camera_type/{serial}", (), rows)
+        kind = _optional(log, f"observation/camera_type/{serial}", rows)
         if kind is not None and len(kind) and (int(kind[0]) == 0) != (name == "wrist_image_left"):
             raise EpisodeError(
                 Reason.BAD_IDENTITY,

@@ -144,6 +144,9 @@ class DroidRawSource:
             defect, message = Reason.NO_CAMERA, "no video in recordings/MP4"
         mark = b"".join(file_mark(f) for f in (log, *metadata, *recordings) if f.is_file())
         file = folder.relative_to(self.root).as_posix()
+        if not file.isprintable():
+            defect, message = Reason.BAD_IDENTITY, f"the folder is named {file!r}"
+            file = ascii(file)
         uuid = metadata[0].stem.removeprefix("metadata_") if metadata else None
         mark += self.calibration.digest(uuid=uuid, path=file).to_bytes(4, "big")
         return EpisodeRef(

@@ -17,6 +17,8 @@ from schemas.plan import Groups
 from schemas.reasons import EpisodeError, Reason
 
 Floats = NDArray[np.floating]
+# No arm reaches 100 m from its base; the solvers' arithmetic overflows far beyond it.
+_MAX_REACH = 100.0
 Outcome = Literal["success", "failure", "unknown"]
 
 
@@ -141,6 +143,9 @@ class RobotTrajectory:
             check_array("RobotTrajectory.joints", self.joints, [n, "J"])
         if self.ee is not None:
             check_poses("RobotTrajectory.ee", self.ee, [n])
+            reach = np.abs(self.ee[:, :3, 3]).max(initial=0.0)
+            if reach > _MAX_REACH:
+                raise ShapeError(f"RobotTrajectory.ee is {reach:.3g} m from the base")
         if self.joints is None and self.ee is None:
             raise ShapeError("RobotTrajectory has neither joints nor ee; expected at least one")
 

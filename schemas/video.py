@@ -12,7 +12,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from robo4d.geometry import check_array
-from schemas.images import MAX_SIDE
+from schemas.images import MAX_PIXELS, check_size
 from schemas.reasons import EpisodeError, Reason
 
 
@@ -63,6 +63,7 @@ class VideoFrames:
                     if number > wanted[-1]:
                         break
                     if number in wanted:
+                        check_size(frame.height, frame.width, self.url)
                         rgb = convert.reformat(frame, format="rgb24", interpolation=flags)
                         kept[number] = np.asarray(rgb.to_ndarray(), np.uint8)
             except av.FFmpegError as error:
@@ -72,6 +73,9 @@ class VideoFrames:
             raise EpisodeError(
                 Reason.UNDECODABLE_IMAGE, f"{self.url} ends before frame {missing[0]}"
             )
+        if len({image.shape for image in kept.values()}) != 1:
+            shapes = sorted({image.shape for image in kept.values()})
+            raise EpisodeError(Reason.WRONG_SHAPE, f"{self.url} changes size: {shapes}")
         return np.stack([kept[number] for number in wanted])
 
 
@@ -86,9 +90,11 @@ def _opened(file: object, url: str) -> av.container.InputContainer:
         container.close()
         raise EpisodeError(Reason.UNDECODABLE_IMAGE, f"{url} holds no video that can be decoded")
     stream = container.streams.video[0]
-    if max(stream.width, stream.height) > MAX_SIDE:
+    try:
+        check_size(stream.height, stream.width, url)
+    except EpisodeError:
         container.close()
-        raise EpisodeError(
-            Reason.TOO_LARGE, f"{url} claims {stream.width}x{stream.height}; at most {MAX_SIDE}"
-        )
+        raise
+    # The frames may claim more than the container's header does.
+    stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
     return container
