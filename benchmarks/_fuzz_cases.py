@@ -43,7 +43,7 @@ from schemas.episode import Episode
 from schemas.reasons import EpisodeError, UsageError
 
 CONFIG = BuildConfig(quarantine=QuarantineConfig(max_share=1.0))
-_WHOLE_BUILD = 0.03  # share of cases that go through plan, shard, tables and verification
+_WHOLE_BUILD = 0.02  # share of cases that go through plan, shard, tables and verification
 _SOLVE = 0.1  # share of cases without measured joints whose joints are solved: it takes 0.2 s
 
 

@@ -20,7 +20,7 @@ import tempfile
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -58,14 +58,23 @@ def serve(pipe: Connection, seed: int, folder: Path, memory: int, patience: floa
 class Worker:
     """One spawned process, made anew when it dies."""
 
-    def __init__(self, seed: int, folder: Path, memory: int, patience: float) -> None:
-        self._arguments = (seed, folder, memory, patience)
+    def __init__(
+        self,
+        seed: int,
+        folder: Path,
+        memory: int,
+        patience: float,
+        target: Callable[..., None] = serve,
+    ) -> None:
+        self._arguments, self._target = (seed, folder, memory, patience), target
         self._start()
 
     def _start(self) -> None:
         context = get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=serve, args=(theirs, *self._arguments), daemon=True)
+        self._process = context.Process(
+            target=self._target, args=(theirs, *self._arguments), daemon=True
+        )
         self._process.start()
         theirs.close()
         self._pipe.recv()
@@ -160,6 +169,9 @@ def main() -> int:
     parse.add_argument("--patience", type=float, default=20.0, help="s until a case hangs (20)")
     parse.add_argument("--json", type=Path, metavar="FILE", help="write the summary to FILE")
     args = parse.parse_args()
+    # One case at a time is too small to share between threads, and watching wants no surprises.
+    for threads in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "LP_NUM_THREADS"):
+        os.environ.setdefault(threads, "1")
     numbers = range(args.start, args.start + args.cases)
     if args.only is not None:
         numbers = range(args.only, args.only + 1)

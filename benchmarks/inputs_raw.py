@@ -33,8 +33,12 @@ def write(files: Mapping[str, bytes], root: Path) -> Path:
     return root
 
 
-def droid_log(steps: int = STEPS, start: int = 1_678_205_999_000, offset: float = 0.0) -> bytes:
-    """``trajectory.h5`` at 15 Hz; ``start`` is its first row's time in ms."""
+def droid_log(
+    steps: int = STEPS, start: int = 1_678_205_999_000, offset: float = 0.0, name: str = ""
+) -> bytes:
+    """``trajectory.h5`` at 15 Hz; ``start`` is its first row's time in ms, ``name`` its folder's
+    name, which DROID's collector keeps as an attribute.
+    """
     joints, ee = sweep(droid.ROBOT, steps, offset)
     pose, closed = euler_pose(ee), np.linspace(0, 1, steps)
     time = start + np.round(np.arange(steps) * 1000 / droid.RATE).astype(np.int64)
@@ -54,8 +58,10 @@ def droid_log(steps: int = STEPS, start: int = 1_678_205_999_000, offset: float 
         values[f"{_STAMPS}/cameras/{serial}_frame_received"] = time + 9
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as log:
-        for name, data in values.items():
-            log.create_dataset(name, data=data, maxshape=(None, *data.shape[1:]))
+        for path, data in values.items():
+            log.create_dataset(path, data=data, maxshape=(None, *data.shape[1:]))
+        if name:
+            log.attrs["time"] = name.replace("_16_", "_16:")
     return buffer.getvalue()
 
 
@@ -98,7 +104,7 @@ def droid_folder(
 ) -> Files:
     """One sound episode of DROID's raw release."""
     files = {
-        f"{path}/trajectory.h5": droid_log(steps, start),
+        f"{path}/trajectory.h5": droid_log(steps, start, name=path.rpartition("/")[2]),
         f"{path}/metadata_{uuid}.json": json.dumps(droid_metadata(path, uuid)).encode(),
     }
     for serial in SERIALS.values():

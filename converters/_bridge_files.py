@@ -78,7 +78,7 @@ def numbers(log: Mapping[str, Any], name: str, shape: tuple[int | None, ...]) ->
     if values.dtype.kind not in "fiu":
         raise EpisodeError(Reason.WRONG_DTYPE, f"{name!r} holds {values.dtype}; expected numbers")
     values = values.astype(np.float64)
-    if not np.isfinite(values).all():
+    if values.ndim and not np.isfinite(values).all():
         step = int(np.argwhere(~np.isfinite(values))[0][0])
         raise EpisodeError(Reason.NON_FINITE, f"{name!r} has {values[step]} at step {step}")
     return check_array(name, values, shape)

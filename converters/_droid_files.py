@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -82,6 +83,19 @@ def same_episode(uuid: str, path: str) -> bool:
     date = f"{year}-{_MONTHS.index(month) + 1:02d}-{int(day):02d}"
     lab = path.partition("/")[0]
     return stamp.groups() == (lab, date, hour, minute, second)
+
+
+def folder_time(name: str) -> datetime | None:
+    """The local time that an episode folder's name is, as if it were UTC; None for other names."""
+    clock = _CLOCK.search(name.replace(":", "_"))
+    if clock is None or clock[1] not in _MONTHS:
+        return None
+    month, *numbers = clock.groups()
+    day, hour, minute, second, year = map(int, numbers)
+    try:
+        return datetime(year, _MONTHS.index(month) + 1, day, hour, minute, second, tzinfo=UTC)
+    except ValueError:
+        return None
 
 
 def found(folder: Path) -> list[Path]:

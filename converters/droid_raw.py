@@ -177,6 +177,9 @@ class DroidRawSource:
             texts = (metadata.task,)
             notes.append("the instruction is the collector's prompt (current_task)")
         ranges = self.calibration.keep_ranges(path)
+        if ranges and ranges[-1][1] > len(log.time):
+            notes.append(f"keep_ranges end at step {ranges[-1][1]} of {len(log.time)}; not used")
+            ranges = None
         return Episode(
             id=f"droid/{path}",
             source="droid",

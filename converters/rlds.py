@@ -246,7 +246,7 @@ def _parse_features(tree: Any, prefix: str = "", sequence: bool = False) -> dict
         shape = tuple(int(d) for d in leaf["shape"].get("dimensions", ()))
         if kind == "image" or leaf["dtype"] == "string":
             return {prefix: Feature(kind, "bytes", shape, sequence)}
-        if not _DTYPES.fullmatch(leaf["dtype"]) or math.prod(shape) >= 1 << 31:
+        if not _DTYPES.fullmatch(leaf["dtype"]) or len(shape) > 8 or math.prod(shape) >= 1 << 31:
             raise ValueError(f"{leaf['dtype']!r} of shape {shape}")
         return {prefix: Feature(kind, leaf["dtype"], shape, sequence)}
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -299,8 +299,8 @@ def _list_files(
     seen: dict[str, set[int]] = {}
     for path, about in sorted(fs.glob(f"{root}/*.tfrecord*", detail=True).items()):
         name = PurePosixPath(path).name
-        if about["type"] != "file":
-            notes.append(f"{name!a} is no regular file and was left out")
+        if about["type"] != "file" or not name.isprintable():
+            notes.append(f"{name!a} is no regular file, or not named as one; left out")
             continue
         match = re.search(r"-([A-Za-z0-9_]+)\.tfrecord(?:-(\d+)-of-(\d+))?$", name)
         if match is None:
