@@ -39,7 +39,10 @@ def list_files(fs: fsspec.AbstractFileSystem, folder: str) -> dict[str, int]:
     """
     found = fs.find(folder, maxdepth=2, detail=True)
     for path, info in found.items():
-        if info["type"] != "file" or (info.get("islink") and not _leads_inside(folder, path)):
+        regular = info["type"] == "file"
+        if info.get("islink"):  # a listing does not follow links
+            regular = _leads_inside(folder, path) and fs.isfile(path)
+        if not regular:
             raise EpisodeError(
                 Reason.BAD_IDENTITY,
                 f"{path[len(folder) :].strip('/')!r} is no regular file, or a link out of the "

@@ -158,7 +158,11 @@ def inside(folder: Path, file: Path) -> Path:
     Raises:
         EpisodeError: `BAD_IDENTITY`.
     """
-    if not file.resolve().is_relative_to(folder.resolve()):
+    try:
+        within = file.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # a link to itself
+        within = False
+    if not within:
         raise EpisodeError(
             Reason.BAD_IDENTITY, f"{file.name} is a link out of the episode's folder; refused"
         )

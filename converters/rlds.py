@@ -299,7 +299,9 @@ def _list_files(
     seen: dict[str, set[int]] = {}
     for path, about in sorted(fs.glob(f"{root}/*.tfrecord*", detail=True).items()):
         name = PurePosixPath(path).name
-        if about["type"] != "file" or not name.isprintable():
+        # A listing does not follow links, and caches of downloads hold nothing else.
+        regular = fs.isfile(path) if about.get("islink") else about["type"] == "file"
+        if not regular or not name.isprintable():
             notes.append(f"{name!a} is no regular file, or not named as one; left out")
             continue
         match = re.search(r"-([A-Za-z0-9_]+)\.tfrecord(?:-(\d+)-of-(\d+))?$", name)

@@ -105,17 +105,21 @@ class CameraStream:
         """
         if not isinstance(self.frames, Sequence):
             return self.frames.decode(steps)
-        images = []
-        for step in steps:
+        out: NDArray[np.uint8] | None = None
+        for place, step in enumerate(steps):
             try:
-                images.append(decode_image(self.frames[int(step)]))
+                image = decode_image(self.frames[int(step)])
             except EpisodeError as error:
                 message = f"{self.name} step {int(step)}: {error}"
                 raise EpisodeError(error.reason, message) from error
-        if len({image.shape for image in images}) != 1:
-            shapes = sorted({image.shape for image in images})
-            raise EpisodeError(Reason.WRONG_SHAPE, f"{self.name} changes size: {shapes}")
-        return np.stack(images)
+            if out is None:  # filled in place: a list to be stacked would hold all frames twice
+                out = np.empty((len(steps), *image.shape), np.uint8)
+            if image.shape != out.shape[1:]:
+                shapes = [out.shape[1:], image.shape]
+                raise EpisodeError(Reason.WRONG_SHAPE, f"{self.name} changes size: {shapes}")
+            out[place] = image
+        assert out is not None  # a clip has a step
+        return out
 
 
 @dataclass(frozen=True)
