@@ -66,14 +66,19 @@ def droid_log(
 
 
 def film(frames: int, level: int = 0, size: tuple[int, int] = (36, 64)) -> bytes:
-    """An MP4 as OpenCV writes it (MPEG-4 part 2); frame n has the grey ``level`` + 8 n."""
+    """An MP4 whose frame n has the grey ``level`` + 8 n."""
+    greys = ((level + 8 * number) % 256 for number in range(frames))
+    return film_of([np.full((*size, 3), grey, np.uint8) for grey in greys])
+
+
+def film_of(pictures: Sequence[NDArray[np.uint8]]) -> bytes:
+    """An MP4 as OpenCV writes it (MPEG-4 part 2) of pictures (H, W, 3)."""
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
         stream = container.add_stream("mpeg4", rate=60)
-        stream.height, stream.width, stream.pix_fmt = *size, "yuv420p"
+        stream.height, stream.width, stream.pix_fmt = *pictures[0].shape[:2], "yuv420p"
         stream.bit_rate = 4_000_000
-        for number in range(frames):
-            image = np.full((*size, 3), (level + 8 * number) % 256, np.uint8)
+        for image in pictures:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode())
     return buffer.getvalue()
@@ -101,14 +106,16 @@ def droid_folder(
     steps: int = STEPS,
     start: int = 1_678_205_999_000,
     level: int = 0,
+    log: bytes | None = None,
+    video: bytes | None = None,
 ) -> Files:
-    """One sound episode of DROID's raw release."""
+    """One sound episode of DROID's raw release; its log and video may be given, made before."""
     files = {
-        f"{path}/trajectory.h5": droid_log(steps, start, name=path.rpartition("/")[2]),
+        f"{path}/trajectory.h5": log or droid_log(steps, start, name=path.rpartition("/")[2]),
         f"{path}/metadata_{uuid}.json": json.dumps(droid_metadata(path, uuid)).encode(),
     }
     for serial in SERIALS.values():
-        files[f"{path}/recordings/MP4/{serial}.mp4"] = film(steps, level)
+        files[f"{path}/recordings/MP4/{serial}.mp4"] = video or film(steps, level)
     return files
 
 
