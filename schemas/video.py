@@ -52,7 +52,8 @@ class VideoFrames:
                 `TOO_LARGE`.
         """
         wanted = [int(self.frame_of_step[int(step)]) for step in steps]
-        kept: dict[int, NDArray[np.uint8]] = {}
+        seen: set[int] = set()
+        out: NDArray[np.uint8] | None = None
         convert = VideoReformatter()
         flags = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
         with fsspec.open(self.url, "rb") as file, _opened(file, self.url) as container:
@@ -62,21 +63,26 @@ class VideoFrames:
                 for number, frame in enumerate(container.decode(stream)):
                     if number > wanted[-1]:
                         break
-                    if number in wanted:
-                        check_size(frame.height, frame.width, self.url)
-                        rgb = convert.reformat(frame, format="rgb24", interpolation=flags)
-                        kept[number] = np.asarray(rgb.to_ndarray(), np.uint8)
+                    if number not in wanted:
+                        continue
+                    shape = (frame.height, frame.width, 3)
+                    check_size(*shape[:2], self.url)
+                    if out is None:  # filled in place: frames to be stacked would be held twice
+                        out = np.empty((len(wanted), *shape), np.uint8)
+                    if shape != out.shape[1:]:
+                        said = f"{self.url} changes size: {[out.shape[1:], shape]}"
+                        raise EpisodeError(Reason.WRONG_SHAPE, said)
+                    rgb = convert.reformat(frame, format="rgb24", interpolation=flags)
+                    out[[place for place, n in enumerate(wanted) if n == number]] = rgb.to_ndarray()
+                    seen.add(number)
             except av.FFmpegError as error:
                 raise EpisodeError(Reason.UNDECODABLE_IMAGE, f"{self.url}: {error}") from error
-        missing = sorted(set(wanted) - set(kept))
-        if missing:
+        missing = sorted(set(wanted) - seen)
+        if missing or out is None:
             raise EpisodeError(
-                Reason.UNDECODABLE_IMAGE, f"{self.url} ends before frame {missing[0]}"
+                Reason.UNDECODABLE_IMAGE, f"{self.url} ends before frame {min(missing, default=0)}"
             )
-        if len({image.shape for image in kept.values()}) != 1:
-            shapes = sorted({image.shape for image in kept.values()})
-            raise EpisodeError(Reason.WRONG_SHAPE, f"{self.url} changes size: {shapes}")
-        return np.stack([kept[number] for number in wanted])
+        return out
 
 
 def _opened(file: object, url: str) -> av.container.InputContainer:
