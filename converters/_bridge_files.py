@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import fsspec
 import numpy as np
 
+from converters._json import parse_json
 from robo4d.geometry import Floats, check_array
 from schemas.episode import CameraStream, Provenance
 from schemas.images import decode_image
@@ -30,8 +31,23 @@ def natural(path: str) -> list[tuple[int, str]]:
 
 
 def list_files(fs: fsspec.AbstractFileSystem, folder: str) -> dict[str, int]:
-    """Files of a trajectory and their sizes, in natural order."""
+    """Files of a trajectory and their sizes, in natural order.
+
+    Raises:
+        EpisodeError: `BAD_IDENTITY`, what is no regular file: a pipe never ends, and a link may
+            lead to what nobody meant to publish.
+    """
     found = fs.find(folder, maxdepth=2, detail=True)
+    for path, info in found.items():
+        regular = info["type"] == "file"
+        if info.get("islink"):  # a listing does not follow links
+            regular = _leads_inside(folder, path) and fs.isfile(path)
+        if not regular:
+            raise EpisodeError(
+                Reason.BAD_IDENTITY,
+                f"{path[len(folder) :].strip('/')!r} is no regular file, or a link out of the "
+                "trajectory's folder; refused",
+            )
     files = {str(path)[len(folder) :].strip("/"): int(info["size"]) for path, info in found.items()}
     return {name: files[name] for name in sorted(files, key=natural)}
 
@@ -65,7 +81,7 @@ def numbers(log: Mapping[str, Any], name: str, shape: tuple[int | None, ...]) ->
     if values.dtype.kind not in "fiu":
         raise EpisodeError(Reason.WRONG_DTYPE, f"{name!r} holds {values.dtype}; expected numbers")
     values = values.astype(np.float64)
-    if not np.isfinite(values).all():
+    if values.ndim and not np.isfinite(values).all():
         step = int(np.argwhere(~np.isfinite(values))[0][0])
         raise EpisodeError(Reason.NON_FINITE, f"{name!r} has {values[step]} at step {step}")
     return check_array(name, values, shape)
@@ -141,14 +157,21 @@ def collection_notes(fs: fsspec.AbstractFileSystem, folder: str) -> list[str]:
     for name in ("config.json", "collection_metadata.json"):
         path = f"{folder}/{name}"
         try:
-            trees[name] = json.loads(fs.cat_file(path, 0, _JSON_LIMIT)) if fs.exists(path) else {}
-        except (ValueError, RecursionError) as error:
+            trees[name] = parse_json(fs.cat_file(path, 0, _JSON_LIMIT)) if fs.isfile(path) else {}
+        except ValueError as error:
             notes.append(f"{name} is no JSON: {error}")
     topics = _dig(trees.get("config.json"), "agent", "env", 1, "camera_topics")
     for i, topic in enumerate(topics[:8] if isinstance(topics, list) else []):
         notes.append(f"images{i} is camera {(_dig(topic, 'name') or topic)!s:.80}")
     said = {key: _dig(trees.get("collection_metadata.json"), key) for key in _METADATA}
     return notes + [f"{key}: {str(value)[:80]}" for key, value in said.items() if value]
+
+
+def _leads_inside(folder: str, path: str) -> bool:
+    try:
+        return Path(path).resolve(strict=True).is_relative_to(Path(folder).resolve())
+    except (OSError, RuntimeError):  # nowhere, or a link to itself
+        return False
 
 
 def _dig(tree: Any, *path: str | int) -> str | list[Any] | None:

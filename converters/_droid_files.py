@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from converters._json import parse_json
 from schemas.reasons import UsageError
 
 PATHS, SERIALS, INTRINSICS = "episode_id_to_path.json", "camera_serials.json", "intrinsics.json"
@@ -84,9 +85,22 @@ def same_episode(uuid: str, path: str) -> bool:
     return stamp.groups() == (lab, date, hour, minute, second)
 
 
+def folder_time(name: str) -> datetime | None:
+    """The local time that an episode folder's name is, as if it were UTC; None for other names."""
+    clock = _CLOCK.search(name.replace(":", "_"))
+    if clock is None or clock[1] not in _MONTHS:
+        return None
+    month, *numbers = clock.groups()
+    day, hour, minute, second, year = map(int, numbers)
+    try:
+        return datetime(year, _MONTHS.index(month) + 1, day, hour, minute, second, tzinfo=UTC)
+    except ValueError:
+        return None
+
+
 def found(folder: Path) -> list[Path]:
     """Annotation files in ``folder``, sorted."""
-    return sorted(path for name in NAMES for path in folder.glob(name))
+    return sorted(path for name in NAMES for path in folder.glob(name) if path.is_file())
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -100,8 +114,8 @@ def read_object(path: Path) -> dict[str, Any]:
     if path.stat().st_size > _MAX_BYTES:
         raise UsageError(f"{path} has {path.stat().st_size} bytes; at most {_MAX_BYTES}")
     try:
-        tree = json.loads(path.read_bytes(), object_pairs_hook=_pairs)
-    except (ValueError, RecursionError) as error:
+        tree = parse_json(path.read_bytes(), _pairs)
+    except ValueError as error:
         raise UsageError(f"{path} is no JSON: {error}; download it again") from error
     if not isinstance(tree, dict):
         raise UsageError(f"{path} holds a {type(tree).__name__}; expected an object by episode")
@@ -259,9 +273,13 @@ def _camera(stored: object) -> Camera | None:
         return None
     fx, cx, fy, cy = values
     width, height = sides
-    if not (fx > 0 and fy > 0 and 0 < cx < width and 0 < cy < height):
+    whole = (int(width), int(height))
+    if whole != sides or not (0 < cx < width and 0 < cy < height):
         return None
-    return Camera(fx, cx, fy, cy, int(width), int(height))
+    # From a view of 0.06 degrees to one of nearly 180: beyond it is no lens.
+    if not all(1e-3 < f / width < 1e3 for f in (fx, fy)):
+        return None
+    return Camera(fx, cx, fy, cy, *whole)
 
 
 def _is_of(uuid: str, entry: Mapping[str, Any], path_of: Mapping[str, str]) -> bool:

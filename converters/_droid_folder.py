@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters._droid_files import numbers, same_episode
+from converters._json import parse_json
 from converters.droid_calibration import ROLES
 from schemas.reasons import EpisodeError, Reason, UsageError
 
@@ -89,6 +90,8 @@ def read_metadata(folder: Path, path: str) -> Metadata:
     if not isinstance(tree, dict):
         raise EpisodeError(Reason.WRONG_DTYPE, f"{found[0].name} holds no object")
     uuid = found[0].stem.removeprefix("metadata_")
+    if not uuid.isprintable():
+        raise EpisodeError(Reason.BAD_IDENTITY, f"metadata file {found[0].name!r} has no sane name")
     log = tree.get("hdf5_path")
     tail = "/".join(path.split("/")[-2:])
     if tree.get("uuid", uuid) != uuid or not same_episode(uuid, path):
@@ -136,14 +139,16 @@ def read_json(file: Path) -> Any:
     """JSON of bounded size.
 
     Raises:
-        EpisodeError: `TOO_LARGE` or `UNDECODABLE_RECORD`.
+        EpisodeError: `TOO_LARGE`, `UNDECODABLE_RECORD`, or `MISSING_FEATURE` (a folder, a pipe).
     """
+    if not file.is_file():
+        raise EpisodeError(Reason.MISSING_FEATURE, f"{file.name} is no regular file")
     size = file.stat().st_size
     if size > _MAX_JSON:
         raise EpisodeError(Reason.TOO_LARGE, f"{file.name} has {size} bytes; at most {_MAX_JSON}")
     try:
-        return json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
+        return parse_json(file.read_bytes())
+    except ValueError as error:
         raise EpisodeError(Reason.UNDECODABLE_RECORD, f"{file.name} is no JSON: {error}") from error
 
 
@@ -153,7 +158,11 @@ def inside(folder: Path, file: Path) -> Path:
     Raises:
         EpisodeError: `BAD_IDENTITY`.
     """
-    if not file.resolve().is_relative_to(folder.resolve()):
+    try:
+        within = file.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # a link to itself
+        within = False
+    if not within:
         raise EpisodeError(
             Reason.BAD_IDENTITY, f"{file.name} is a link out of the episode's folder; refused"
         )
@@ -173,4 +182,4 @@ def file_mark(file: Path, block: int = 4096) -> bytes:
         stream.seek(0)
         head = stream.read(block)
         stream.seek(max(size - block, 0))
-        return f"{file.name} {size} ".encode() + head + stream.read(block)
+        return os.fsencode(f"{file.name} {size} ") + head + stream.read(block)

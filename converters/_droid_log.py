@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from converters import droid
+from converters._droid_files import folder_time
 from converters._droid_folder import Metadata
 from converters._hdf5 import NumberFile
 from robo4d.geometry import Floats, make_pose
 from schemas.reasons import EpisodeError, Reason
 
+_MAX_APART = 27 * 3600  # s between a local time and UTC: -12 to +14 h, and half a day in hand
 _MAX_ROWS = 100_000  # nearly two hours at 15 Hz
 _STATE, _STAMPS = "observation/robot_state", "observation/timestamp"
 # When a row's state was read, ms of the computer that also stamps the camera frames; the robot's
@@ -98,6 +100,7 @@ def read_log(file: Path, metadata: Metadata, fps: float | None) -> Log:
             name: _optional(log, f"{_STAMPS}/cameras/{serial}_frame_received", rows)
             for name, serial in metadata.serials.items()
         }
+        _check_identity(log, file.parent.name, clock)
         _check_cameras(log, metadata, rows)
         notes = [*_skipped(log, rows), *_absent(actions)]
         if clock is None:
@@ -169,6 +172,27 @@ def _seconds(clock: NDArray[np.float64], fps: float | None) -> tuple[NDArray[np.
     return time, (len(time) - 1) / time[-1] if len(time) > 1 else fps or droid.RATE
 
 
+def _check_identity(log: NumberFile, folder: str, clock: NDArray[np.float64] | None) -> None:
+    """The log must be of its folder's time: by its own ``time`` attribute, which is the folder's
+    name (droid/user_interface/data_collector.py), and by its clock to within any time zone.
+    """
+    named = log.text("time")
+    if named is not None and named.replace(":", "_") != folder.replace(":", "_"):
+        raise EpisodeError(
+            Reason.BAD_IDENTITY, f"trajectory.h5 is of {named!r} and lies in {folder!r}"
+        )
+    when = folder_time(folder)
+    if clock is None or when is None:
+        return
+    apart = clock[0] / 1000 - when.timestamp()
+    if abs(apart) > _MAX_APART:
+        raise EpisodeError(
+            Reason.BAD_IDENTITY,
+            f"trajectory.h5 begins {apart / 3600:.0f} h from its folder's time, {folder!r}: "
+            "another episode's?",
+        )
+
+
 def _check_cameras(log: NumberFile, metadata: Metadata, rows: int) -> None:
     """The log's own camera list must know the metadata's cameras, in the same places."""
     known = log.names("observation/camera_type")
@@ -180,7 +204,7 @@ def _check_cameras(log: NumberFile, metadata: Metadata, rows: int) -> None:
                 Reason.BAD_IDENTITY,
                 f"metadata's {name} is camera {serial}; the log knows {known[:9]}",
             )
-        kind = log.numbers(f"observation/camera_type/{serial}", (), rows)
+        kind = _optional(log, f"observation/camera_type/{serial}", rows)
         if kind is not None and len(kind) and (int(kind[0]) == 0) != (name == "wrist_image_left"):
             raise EpisodeError(
                 Reason.BAD_IDENTITY,

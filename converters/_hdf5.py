@@ -20,6 +20,7 @@ MAX_VALUES = 1 << 24
 _MAX_CHUNK_BYTES = 1 << 26
 _MAX_CHUNKS = 1 << 12  # HDF5 keeps some hundred bytes for each, whether it is in the file or not
 _MAX_MEMBERS = 4096
+_MAX_TEXT = 256
 # deflate, shuffle, fletcher32: what h5py writes. Others may load plug-ins from the machine.
 _FILTERS = (1, 2, 3)
 # A text's length stands in the file's own heap, unseen until it is read: the file bounds it.
@@ -62,6 +63,20 @@ class NumberFile:
                 Reason.TOO_LARGE, f"{group!r} holds {count} names; at most {_MAX_MEMBERS}"
             )
         return sorted(self._try(group, lambda: list(found.keys())))
+
+    def text(self, name: str) -> str | None:
+        """A text among the file's own attributes; None if there is none of at most 256 bytes."""
+
+        def read() -> str | None:
+            if name not in self._file.attrs:
+                return None
+            about = self._file.attrs.get_id(name)
+            if about.shape != () or h5py.check_string_dtype(about.dtype) is None:
+                return None
+            value = self._file.attrs[name]
+            return value if isinstance(value, str) and len(value) <= _MAX_TEXT else None
+
+        return self._try(name, read)
 
     def numbers(
         self, name: str, tail: tuple[int, ...] | None = (), rows: int | None = None

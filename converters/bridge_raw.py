@@ -14,6 +14,7 @@ Not read: ``agent_data.pkl`` (the collector's bookkeeping; it holds ROS classes)
 
 from __future__ import annotations
 
+import os
 import re
 import zlib
 from collections.abc import Iterator, Sequence
@@ -55,6 +56,7 @@ from schemas.truth import TWIN_MARK
 DELAY_FIXED = datetime(2021, 7, 23)
 _PICKLES = ("obs_dict.pkl", "policy_out.pkl")
 _TRAJECTORY = re.compile(r"(?:^|/)([^/]+)/raw/traj_group(\d+)/traj(\d+)$")
+_JOINTS = 6
 _DEPTH = 12  # folders between the root and a trajectory; Bridge has eight
 _JSON_LIMIT = 4 << 20
 _EPISODE_LIMIT = 1 << 30
@@ -83,14 +85,22 @@ class BridgeRawSource:
 
     def _ref(self, fs: fsspec.AbstractFileSystem, root: str, path: str) -> EpisodeRef:
         folder = f"{root}/{path}"
-        files = list_files(fs, folder)
+        if not path.isprintable():  # no identity, and not UTF-8 perhaps
+            said = f"the folder is named {path!r}"
+            return EpisodeRef(
+                file=ascii(path), record=0, defect=Reason.BAD_IDENTITY, message=ascii(said)
+            )
+        try:
+            files = list_files(fs, folder)
+        except EpisodeError as error:
+            return EpisodeRef(file=path, record=0, defect=error.reason, message=str(error))
         missing = [name for name in _PICKLES if name not in files]
         if missing:
             said = f"{path} lacks {', '.join(missing)}"
             return EpisodeRef(file=path, record=0, defect=Reason.MISSING_FEATURE, message=said)
         stamp = 0
         for name, size in files.items():
-            stamp = zlib.crc32(f"{name} {size}\n".encode(), stamp)
+            stamp = zlib.crc32(os.fsencode(f"{name} {size}\n"), stamp)
             if name in (*_PICKLES, "lang.txt") and size <= MAX_BYTES:
                 stamp = zlib.crc32(fs.cat_file(f"{folder}/{name}"), stamp)
         own = groups(f"{root}/{path}")
@@ -191,7 +201,10 @@ def _read(
         raise EpisodeError(Reason.EMPTY_EPISODE, f"{total} observations leave no step")
     joints = None
     if "qpos" in log:
-        joints = numbers(log, "qpos", (total, None))[kept, :6]  # what follows is the gripper
+        logged = numbers(log, "qpos", (total, None))
+        if logged.shape[1] < _JOINTS:
+            raise EpisodeError(Reason.WRONG_SHAPE, f"qpos has {logged.shape[1]} joints, not 6")
+        joints = logged[kept, :_JOINTS]  # what follows is the gripper
     else:
         notes.append("no qpos: joints are not measured")
     time, provenance = read_time(log, total, fps or RATE)

@@ -97,7 +97,7 @@ def convert(
         "steps/language_instruction_3",
     )
     keep = join.keep_ranges
-    if keep is not None and (rate != RATE or keep[-1][1] > record.steps):
+    if keep and (rate != RATE or keep[-1][1] > record.steps):
         notes.append(f"keep_ranges count {RATE:g} Hz steps of another copy than this; not used")
         keep = None
     return Episode(
@@ -140,7 +140,7 @@ def groups(path: str) -> Groups:
 
 def _identity(path: str) -> tuple[str, Outcome]:
     """Id and outcome from ``.../<LAB>/{success,failure}/<date>/<time>/trajectory.h5``."""
-    match = re.search(r"([^/]+)/(success|failure)/(.+?)/?(?:trajectory\.h5)?$", path)
+    match = re.search(r"(?:^|/)([^/]+)/(success|failure)/(.+?)/?(?:trajectory\.h5)?$", path)
     if match is None:
         raise EpisodeError(
             Reason.BAD_IDENTITY,

@@ -16,7 +16,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.images import MAX_SIDE
+from schemas.images import check_size
 from schemas.reasons import EpisodeError, Reason
 
 _MAX_FRAMES = 200_000
@@ -62,10 +62,7 @@ def probe_video(path: Path) -> Video:
             if stream.codec_context is None:
                 raise EpisodeError(Reason.UNDECODABLE_IMAGE, f"{path.name}: unknown codec")
             size = (stream.codec_context.height, stream.codec_context.width)
-            if not (min(size) > 0 and max(size) <= MAX_SIDE):
-                raise EpisodeError(
-                    Reason.TOO_LARGE, f"{path.name} claims {size[1]}x{size[0]}; at most {MAX_SIDE}"
-                )
+            check_size(*size, path.name)
             for packet in container.demux(stream):
                 count += packet.size > 0
                 if count > _MAX_FRAMES:

@@ -144,6 +144,9 @@ class DroidRawSource:
             defect, message = Reason.NO_CAMERA, "no video in recordings/MP4"
         mark = b"".join(file_mark(f) for f in (log, *metadata, *recordings) if f.is_file())
         file = folder.relative_to(self.root).as_posix()
+        if not file.isprintable():
+            defect, message = Reason.BAD_IDENTITY, f"the folder is named {file!r}"
+            file = ascii(file)
         uuid = metadata[0].stem.removeprefix("metadata_") if metadata else None
         mark += self.calibration.digest(uuid=uuid, path=file).to_bytes(4, "big")
         return EpisodeRef(
@@ -174,6 +177,9 @@ class DroidRawSource:
             texts = (metadata.task,)
             notes.append("the instruction is the collector's prompt (current_task)")
         ranges = self.calibration.keep_ranges(path)
+        if ranges and ranges[-1][1] > len(log.time):
+            notes.append(f"keep_ranges end at step {ranges[-1][1]} of {len(log.time)}; not used")
+            ranges = None
         return Episode(
             id=f"droid/{path}",
             source="droid",

@@ -7,7 +7,7 @@ arrays by it. Images stay encoded. Nested ``steps`` come back as arrays over tim
 from __future__ import annotations
 
 import hashlib
-import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,10 +20,14 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from converters._example import Example
+from converters._json import parse_json
 from schemas.reasons import EpisodeError, Reason, UsageError
 from schemas.truth import TWIN_MARK
 
 _JSON_LIMIT = 16 << 20
+_MAX_PROMISED = 1_000_000  # records of one file; the largest published ones have a few thousand
+_MAX_TEXT = 1 << 16
+_DTYPES = re.compile(r"bool|u?int(8|16|32|64)|float(16|32|64)")
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,10 @@ class Record:
         data = (value[0] if value else b"") if isinstance(value, list) else value
         if not isinstance(data, bytes):
             raise EpisodeError(Reason.WRONG_DTYPE, f"{path} holds no text")
+        if len(data) > _MAX_TEXT:
+            raise EpisodeError(
+                Reason.TOO_LARGE, f"{path} is a text of {len(data)} bytes; at most {_MAX_TEXT}"
+            )
         try:
             return data.decode().strip()
         except UnicodeDecodeError as error:
@@ -95,7 +103,9 @@ class RldsDataset:
 
     def stated_rate(self) -> float | None:
         """Step rate in Hz, if the description states the layout's ("... as RLDS, at 5 Hz")."""
-        found = re.search(r"\bRLDS\b[^.\n]*\bat (\d+(?:\.\d+)?) Hz\b", self.description)
+        found = re.search(
+            r"\bRLDS\b[^.\n]{0,200}\bat (\d{1,4}(?:\.\d{1,9})?) Hz\b", self.description
+        )
         return float(found[1]) if found and float(found[1]) > 0 else None
 
     def url(self, file: str) -> str:
@@ -146,11 +156,11 @@ def open_rlds(data: str, required: Sequence[str]) -> RldsDataset:
     protocol_root = fs.unstrip_protocol(root) if "://" in data else root
     return RldsDataset(
         root=protocol_root,
-        name=str(info.get("name") or PurePosixPath(root).parent.name),
-        version=str(info.get("version") or PurePosixPath(root).name),
-        description=str(info.get("description", "")),
-        citation=str(info.get("citation", "")),
-        licence=str((info.get("redistributionInfo") or {}).get("license", "")),
+        name=_said(info, "name") or PurePosixPath(root).parent.name,
+        version=_said(info, "version") or PurePosixPath(root).name,
+        description=_said(info, "description"),
+        citation=_said(info, "citation"),
+        licence=_said(info.get("redistributionInfo"), "license"),
         features=features,
         files=tuple(files),
         notes=tuple(notes),
@@ -207,8 +217,10 @@ def _decode_value(path: str, stored: Any, feature: Feature) -> Any:
     # TFDS stores every float as float32, float64 features too.
     flat: NDArray = np.array(raw, np.float32 if wanted == "float_list" else np.int64)
     shape = (-1, *feature.shape) if feature.sequence else feature.shape
-    size = int(np.prod(feature.shape, dtype=np.int64))
-    if size <= 0 or (len(flat) % size if feature.sequence else len(flat) != size):
+    size = math.prod(feature.shape)
+    if min(feature.shape, default=1) <= 0 or (
+        len(flat) % size if feature.sequence else len(flat) != size
+    ):
         raise EpisodeError(
             Reason.WRONG_SHAPE, f"{path!r} has {len(flat)} values; expected shape {shape}"
         )
@@ -234,16 +246,18 @@ def _parse_features(tree: Any, prefix: str = "", sequence: bool = False) -> dict
         shape = tuple(int(d) for d in leaf["shape"].get("dimensions", ()))
         if kind == "image" or leaf["dtype"] == "string":
             return {prefix: Feature(kind, "bytes", shape, sequence)}
-        return {prefix: Feature(kind, np.dtype(leaf["dtype"]).name, shape, sequence)}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if not _DTYPES.fullmatch(leaf["dtype"]) or len(shape) > 8 or math.prod(shape) >= 1 << 31:
+            raise ValueError(f"{leaf['dtype']!r} of shape {shape}")
+        return {prefix: Feature(kind, leaf["dtype"], shape, sequence)}
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UsageError(f"features.json is not understood at {prefix!r}: {error!r}") from error
 
 
 def _read_json(fs: fsspec.AbstractFileSystem, path: str) -> Any:
-    if fs.size(path) > _JSON_LIMIT:
-        raise UsageError(f"{path} has {fs.size(path)} bytes; at most {_JSON_LIMIT}")
+    if not fs.isfile(path) or fs.size(path) > _JSON_LIMIT:
+        raise UsageError(f"{path} is no regular file of at most {_JSON_LIMIT} bytes")
     try:
-        tree = json.loads(fs.cat_file(path))
+        tree = parse_json(fs.cat_file(path))
     except ValueError as error:
         raise UsageError(f"{path} is no JSON: {error}") from error
     if not isinstance(tree, dict):
@@ -251,21 +265,48 @@ def _read_json(fs: fsspec.AbstractFileSystem, path: str) -> Any:
     return tree
 
 
+def _said(info: object, key: str) -> str:
+    """A text of dataset_info.json; empty where there is none."""
+    said = info.get(key) if isinstance(info, dict) else None
+    return said if isinstance(said, str) else ""
+
+
+def _promised(root: str, info: Mapping[str, Any]) -> dict[str, dict[int, int]]:
+    """{split: {file number: records}} as dataset_info.json promises.
+
+    A number is bounded, since each record that is not there becomes a row of the quarantine.
+    """
+    promised: dict[str, dict[int, int]] = {}
+    try:
+        for split in info.get("splits") or []:
+            lengths = [int(n) for n in split.get("shardLengths") or []]
+            if lengths and not 0 <= min(lengths) <= max(lengths) <= _MAX_PROMISED:
+                raise ValueError(f"shardLengths span {min(lengths)} to {max(lengths)}")
+            promised[str(split.get("name"))] = dict(enumerate(lengths))
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:
+        raise UsageError(
+            f"{root}/dataset_info.json: splits are not as tensorflow-datasets writes them: {error}"
+        ) from error
+    return promised
+
+
 def _list_files(
     fs: fsspec.AbstractFileSystem, root: str, info: Mapping[str, Any]
 ) -> tuple[list[tuple[str, str, int | None]], list[str]]:
     """Files that are there, with their split and promised record count; notes on what is not."""
-    promised: dict[str, dict[int, int]] = {}
-    for split in info.get("splits", []):
-        lengths = [int(n) for n in split.get("shardLengths", [])]
-        promised[str(split.get("name"))] = dict(enumerate(lengths))
+    promised = _promised(root, info)
     files, notes = [], []
     seen: dict[str, set[int]] = {}
-    for path in sorted(fs.glob(f"{root}/*.tfrecord*")):
+    for path, about in sorted(fs.glob(f"{root}/*.tfrecord*", detail=True).items()):
         name = PurePosixPath(path).name
+        # A listing does not follow links, and caches of downloads hold nothing else.
+        regular = fs.isfile(path) if about.get("islink") else about["type"] == "file"
+        if not regular or not name.isprintable():
+            notes.append(f"{name!a} is no regular file, or not named as one; left out")
+            continue
         match = re.search(r"-([A-Za-z0-9_]+)\.tfrecord(?:-(\d+)-of-(\d+))?$", name)
         if match is None:
-            notes.append(f"{name} is not named as TFDS names files and was left out")
+            notes.append(f"{name!a} is not named as TFDS names files and was left out")
             continue
         split, number = match[1], int(match[2] or 0)
         seen.setdefault(split, set()).add(number)

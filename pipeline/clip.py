@@ -11,6 +11,9 @@ from schemas.episode import Episode
 from schemas.plan import ClipPlan
 from schemas.reasons import EpisodeError, Reason
 
+# Published logs have 3 to 15 Hz, controllers 1000; an mp4 cannot hold rates far outside.
+_RATES = (0.01, 1000.0)
+
 
 def plan_clip(episode: Episode, config: ClipConfig, late: float = 0.0) -> ClipPlan:
     """At most ``config.frames`` steps, spread evenly over the part in which the robot moves.
@@ -24,7 +27,7 @@ def plan_clip(episode: Episode, config: ClipConfig, late: float = 0.0) -> ClipPl
             show the motion, and steps whose image shows what the log does not hold are left out.
 
     Raises:
-        EpisodeError: `TOO_SHORT`, or `NON_MONOTONIC_TIME`.
+        EpisodeError: `TOO_SHORT`, `NON_MONOTONIC_TIME`, or `IMPLAUSIBLE` (no rate of a robot).
     """
     if (np.diff(episode.time) <= 0).any():
         step = int(np.argmax(np.diff(episode.time) <= 0)) + 1
@@ -45,6 +48,12 @@ def plan_clip(episode: Episode, config: ClipConfig, late: float = 0.0) -> ClipPl
     steps = np.unique(np.linspace(first, last, count).round().astype(np.int64))
     span = float(episode.time[steps[-1]] - episode.time[steps[0]])
     fps = (len(steps) - 1) / span if len(steps) > 1 else episode.fps
+    if not _RATES[0] <= fps <= _RATES[1]:
+        raise EpisodeError(
+            Reason.IMPLAUSIBLE,
+            f"{len(steps)} steps in {span:.3g} s make {fps:.3g} Hz; a robot's log has "
+            f"{_RATES[0]:g} to {_RATES[1]:g} (are its times in another unit?)",
+        )
     idle = float(1 - moving.mean()) if len(moving) else 1.0
     return ClipPlan(steps=steps, fps=fps, moving=(first, last), idle_share=idle)
 

@@ -17,6 +17,8 @@ from schemas.plan import Groups
 from schemas.reasons import EpisodeError, Reason
 
 Floats = NDArray[np.floating]
+# No arm reaches 100 m from its base; the solvers' arithmetic overflows far beyond it.
+_MAX_REACH = 100.0
 Outcome = Literal["success", "failure", "unknown"]
 
 
@@ -103,17 +105,21 @@ class CameraStream:
         """
         if not isinstance(self.frames, Sequence):
             return self.frames.decode(steps)
-        images = []
-        for step in steps:
+        out: NDArray[np.uint8] | None = None
+        for place, step in enumerate(steps):
             try:
-                images.append(decode_image(self.frames[int(step)]))
+                image = decode_image(self.frames[int(step)])
             except EpisodeError as error:
                 message = f"{self.name} step {int(step)}: {error}"
                 raise EpisodeError(error.reason, message) from error
-        if len({image.shape for image in images}) != 1:
-            shapes = sorted({image.shape for image in images})
-            raise EpisodeError(Reason.WRONG_SHAPE, f"{self.name} changes size: {shapes}")
-        return np.stack(images)
+            if out is None:  # filled in place: a list to be stacked would hold all frames twice
+                out = np.empty((len(steps), *image.shape), np.uint8)
+            if image.shape != out.shape[1:]:
+                shapes = [out.shape[1:], image.shape]
+                raise EpisodeError(Reason.WRONG_SHAPE, f"{self.name} changes size: {shapes}")
+            out[place] = image
+        assert out is not None  # a clip has a step
+        return out
 
 
 @dataclass(frozen=True)
@@ -147,6 +153,9 @@ class RobotTrajectory:
             check_poses("RobotTrajectory.ee", self.ee, [n])
         if self.fingers is not None:
             check_array("RobotTrajectory.fingers", self.fingers, [n, "F"])
+            reach = np.abs(self.ee[:, :3, 3]).max(initial=0.0)
+            if reach > _MAX_REACH:
+                raise ShapeError(f"RobotTrajectory.ee is {reach:.3g} m from the base")
         if self.joints is None and self.ee is None:
             raise ShapeError("RobotTrajectory has neither joints nor ee; expected at least one")
 

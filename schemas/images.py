@@ -11,9 +11,14 @@ from numpy.typing import NDArray
 
 from schemas.reasons import EpisodeError, Reason
 
-# The largest frames of any source are 1280x720; a header that claims more than 4096 a side is
-# a mistake or an attack, and is refused before memory is set aside.
+# The largest frames of any source are 1280x720; a header that claims more than 4096 a side or 2048
+# squared is a mistake or an attack, and is refused before memory is set aside: a clip of 49 frames
+# is then at most 0.6 GB.
 MAX_SIDE = 4096
+MAX_PIXELS = 1 << 22
+# A progressive JPEG has about ten scans. Each is a pass over the whole image for a few bytes of
+# file, so thousands of them stall a decoder (libjpeg-turbo, LJT-01-004).
+_MAX_SCANS = 100
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -21,7 +26,7 @@ def image_size(data: bytes) -> tuple[int, int]:
     """(height, width) from the header alone.
 
     Raises:
-        EpisodeError: neither JPEG nor PNG, or larger than `MAX_SIDE`.
+        EpisodeError: neither JPEG nor PNG, or larger than `MAX_SIDE` or `MAX_PIXELS`.
     """
     if data[:2] == b"\xff\xd8":
         try:
@@ -32,11 +37,19 @@ def image_size(data: bytes) -> tuple[int, int]:
         width, height = struct.unpack(">II", data[16:24])
     else:
         raise _undecodable(data, f"starts with {data[:8]!r}, neither JPEG nor PNG")
-    if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
-        raise EpisodeError(
-            Reason.TOO_LARGE, f"image claims {width}x{height}; at most {MAX_SIDE} a side"
-        )
+    check_size(height, width, "image")
     return height, width
+
+
+def check_size(height: int, width: int, what: str) -> None:
+    """Raises `TOO_LARGE` for what no camera of any source films."""
+    if not (min(height, width) > 0 and max(height, width) <= MAX_SIDE) or (
+        height * width > MAX_PIXELS
+    ):
+        raise EpisodeError(
+            Reason.TOO_LARGE,
+            f"{what} claims {width}x{height}; at most {MAX_SIDE} a side and {MAX_PIXELS} pixels",
+        )
 
 
 def decode_image(data: bytes, *, like_tensorflow: bool = False) -> NDArray[np.uint8]:
@@ -51,6 +64,9 @@ def decode_image(data: bytes, *, like_tensorflow: bool = False) -> NDArray[np.ui
     """
     image_size(data)
     if data[:2] == b"\xff\xd8":
+        # Compressed data never holds the marker: its 0xff bytes are escaped.
+        if data.count(b"\xff\xda") > _MAX_SCANS:
+            raise EpisodeError(Reason.TOO_LARGE, f"JPEG of more than {_MAX_SCANS} scans")
         try:
             return simplejpeg.decode_jpeg(data, "RGB", fastdct=like_tensorflow, strict=True)
         except ValueError as error:

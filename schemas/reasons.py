@@ -24,6 +24,7 @@ class Reason(StrEnum):
     WRONG_SHAPE = "wrong_shape"
     NON_FINITE = "non_finite"  # NaN or infinity in a state or action
     NON_MONOTONIC_TIME = "non_monotonic_time"
+    IMPLAUSIBLE = "implausible"  # finite, yet no robot's: a step a year, a pose a light-year away
     EMPTY_EPISODE = "empty_episode"  # no step at all
     TOO_SHORT = "too_short"  # fewer steps than clip.min_frames
     TOO_LARGE = "too_large"  # past a size limit that guards memory
@@ -50,7 +51,8 @@ class EpisodeError(Exception):
     def __init__(
         self, reason: Reason, message: str, *, episode_id: str | None = None, stage: str = "read"
     ) -> None:
-        super().__init__(message)
+        # File names need not be UTF-8, and a message becomes a row of the quarantine.
+        super().__init__(message.encode(errors="backslashreplace").decode())
         self.reason, self.episode_id, self.stage = reason, episode_id, stage
 
 

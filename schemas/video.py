@@ -12,7 +12,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from robo4d.geometry import check_array
-from schemas.images import MAX_SIDE
+from schemas.images import MAX_PIXELS, check_size
 from schemas.reasons import EpisodeError, Reason
 
 
@@ -52,7 +52,8 @@ class VideoFrames:
                 `TOO_LARGE`.
         """
         wanted = [int(self.frame_of_step[int(step)]) for step in steps]
-        kept: dict[int, NDArray[np.uint8]] = {}
+        seen: set[int] = set()
+        out: NDArray[np.uint8] | None = None
         convert = VideoReformatter()
         flags = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
         with fsspec.open(self.url, "rb") as file, _opened(file, self.url) as container:
@@ -62,17 +63,26 @@ class VideoFrames:
                 for number, frame in enumerate(container.decode(stream)):
                     if number > wanted[-1]:
                         break
-                    if number in wanted:
-                        rgb = convert.reformat(frame, format="rgb24", interpolation=flags)
-                        kept[number] = np.asarray(rgb.to_ndarray(), np.uint8)
+                    if number not in wanted:
+                        continue
+                    shape = (frame.height, frame.width, 3)
+                    check_size(*shape[:2], self.url)
+                    if out is None:  # filled in place: frames to be stacked would be held twice
+                        out = np.empty((len(wanted), *shape), np.uint8)
+                    if shape != out.shape[1:]:
+                        said = f"{self.url} changes size: {[out.shape[1:], shape]}"
+                        raise EpisodeError(Reason.WRONG_SHAPE, said)
+                    rgb = convert.reformat(frame, format="rgb24", interpolation=flags)
+                    out[[place for place, n in enumerate(wanted) if n == number]] = rgb.to_ndarray()
+                    seen.add(number)
             except av.FFmpegError as error:
                 raise EpisodeError(Reason.UNDECODABLE_IMAGE, f"{self.url}: {error}") from error
-        missing = sorted(set(wanted) - set(kept))
-        if missing:
+        missing = sorted(set(wanted) - seen)
+        if missing or out is None:
             raise EpisodeError(
-                Reason.UNDECODABLE_IMAGE, f"{self.url} ends before frame {missing[0]}"
+                Reason.UNDECODABLE_IMAGE, f"{self.url} ends before frame {min(missing, default=0)}"
             )
-        return np.stack([kept[number] for number in wanted])
+        return out
 
 
 def _opened(file: object, url: str) -> av.container.InputContainer:
@@ -86,9 +96,11 @@ def _opened(file: object, url: str) -> av.container.InputContainer:
         container.close()
         raise EpisodeError(Reason.UNDECODABLE_IMAGE, f"{url} holds no video that can be decoded")
     stream = container.streams.video[0]
-    if max(stream.width, stream.height) > MAX_SIDE:
+    try:
+        check_size(stream.height, stream.width, url)
+    except EpisodeError:
         container.close()
-        raise EpisodeError(
-            Reason.TOO_LARGE, f"{url} claims {stream.width}x{stream.height}; at most {MAX_SIDE}"
-        )
+        raise
+    # The frames may claim more than the container's header does.
+    stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
     return container
