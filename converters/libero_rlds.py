@@ -170,7 +170,7 @@ def ee_in_base(state: Floats, joints: Floats) -> tuple[Floats | None, str]:
     fit = f"log and joints agree to {off * 1e3:.3g} mm and {np.degrees(turn):.3g} degrees"
     if off > _MAX_OFF or turn > _MAX_TURN:
         return None, f"no place of the robot's base explains the logged ee poses, left out: {fit}"
-    place = ", ".join(f"{value:.4f}" for value in base)
+    place = ", ".join(f"{value:.4f}" for value in np.round(base, 4) + 0.0)  # no minus zero
     return make_pose(rotation, state[:, :3] - base), (
         f"the base stands at ({place}) m of the world, solved from the joints: {fit}"
     )
