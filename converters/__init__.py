@@ -59,9 +59,11 @@ def _rlds(data: str, module: ModuleType) -> RldsSource:
 
 
 def _open_libero(data: str, settings: SourceConfig) -> OpenedSource:
-    from converters.libero_demo import open_libero_demo  # it alone needs MuJoCo to read
+    from converters import libero_demo, libero_rlds  # they alone need MuJoCo to read
 
-    return open_libero_demo(data, settings.libero)
+    if holds_rlds(data):
+        return _rlds(data, libero_rlds)
+    return libero_demo.open_libero_demo(data, settings.libero)
 
 
 SOURCES: dict[str, Callable[[str, SourceConfig], OpenedSource]] = {

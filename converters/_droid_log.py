@@ -18,6 +18,7 @@ from robo4d.geometry import Floats, make_pose
 from schemas.reasons import EpisodeError, Reason
 
 _MAX_APART = 27 * 3600  # s between a local time and UTC: -12 to +14 h, and half a day in hand
+_MAX_NAME = 256
 _MAX_ROWS = 100_000  # nearly two hours at 15 Hz
 _STATE, _STAMPS = "observation/robot_state", "observation/timestamp"
 # When a row's state was read, ms of the computer that also stamps the camera frames; the robot's
@@ -176,7 +177,7 @@ def _check_identity(log: NumberFile, folder: str, clock: NDArray[np.float64] | N
     """The log must be of its folder's time: by its own ``time`` attribute, which is the folder's
     name (droid/user_interface/data_collector.py), and by its clock to within any time zone.
     """
-    named = log.text("time")
+    named = log.text("/", "time", _MAX_NAME)
     if named is not None and named.replace(":", "_") != folder.replace(":", "_"):
         raise EpisodeError(
             Reason.BAD_IDENTITY, f"trajectory.h5 is of {named!r} and lies in {folder!r}"

@@ -20,7 +20,6 @@ MAX_VALUES = 1 << 24
 _MAX_CHUNK_BYTES = 1 << 26
 _MAX_CHUNKS = 1 << 12  # HDF5 keeps some hundred bytes for each, whether it is in the file or not
 _MAX_MEMBERS = 4096
-_MAX_TEXT = 256
 # deflate, shuffle, fletcher32: what h5py writes. Others may load plug-ins from the machine.
 _FILTERS = (1, 2, 3)
 # A text's length stands in the file's own heap, unseen until it is read: the file bounds it.
@@ -64,20 +63,6 @@ class NumberFile:
             )
         return sorted(self._try(group, lambda: list(found.keys())))
 
-    def text(self, name: str) -> str | None:
-        """A text among the file's own attributes; None if there is none of at most 256 bytes."""
-
-        def read() -> str | None:
-            if name not in self._file.attrs:
-                return None
-            about = self._file.attrs.get_id(name)
-            if about.shape != () or h5py.check_string_dtype(about.dtype) is None:
-                return None
-            value = self._file.attrs[name]
-            return value if isinstance(value, str) and len(value) <= _MAX_TEXT else None
-
-        return self._try(name, read)
-
     def numbers(
         self, name: str, tail: tuple[int, ...] | None = (), rows: int | None = None
     ) -> NDArray | None:
@@ -100,7 +85,7 @@ class NumberFile:
         return self._try(name, lambda: self._read(name, found, tail, rows))
 
     def text(self, group: str, attribute: str, limit: int) -> str | None:
-        """A text attribute of a group; None if it is not there.
+        """A text attribute of a group, ``/`` for the file's own; None if it is not there.
 
         Raises:
             EpisodeError: it is no single text in UTF-8 (`WRONG_DTYPE`), or longer than ``limit``
@@ -192,7 +177,7 @@ class NumberFile:
     def _find(self, name: str) -> h5py.Group | h5py.Dataset | None:
         """Follow hard links alone: soft and external ones may lead out of the file."""
         here: h5py.Group | h5py.Dataset = self._file
-        for part in name.strip("/").split("/"):
+        for part in filter(None, name.split("/")):
             if not isinstance(here, h5py.Group):
                 return None
             there = self._try(name, partial(self._step, here, name, part))

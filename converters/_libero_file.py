@@ -14,20 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters._hdf5 import NumberFile
+from converters._libero import ACTION_COLUMNS, SUFFIX, safe_name, scene_of
 from converters._libero_model import MAX_BYTES
 from schemas.episode import Outcome
 from schemas.plan import Groups
 from schemas.reasons import EpisodeError, Reason
 
-SUFFIX = "_demo.hdf5"
 ROLLOUT = "robo4d_rollout"
-ACTION_COLUMNS = {"action": ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper")}
-
 MAX_JSON = 1 << 16
 _MAX_ROWS = 10_000  # more than eight minutes at 20 Hz; demos have a few hundred
 _MAX_STATE = 1 << 12
 _MAX_TEXT = 200
-_SCENE = re.compile(r"([A-Z_]+_SCENE\d+)_")
 
 
 @dataclass(frozen=True)
@@ -44,8 +41,8 @@ class TaskFile:
     @property
     def groups(self) -> Groups:
         """LIBERO-100 names its scenes in the task's name; else the kind of scene counts."""
-        scene = _SCENE.match(self.stem)
-        return Groups(scene=scene.group(1) if scene else self.problem, lab="libero", task=self.stem)
+        scene = scene_of(self.stem) or self.problem
+        return Groups(scene=scene, lab="libero", task=self.stem)
 
 
 @dataclass(frozen=True)
@@ -112,8 +109,8 @@ def read_file(log: NumberFile, file: str) -> TaskFile:
     bddl = (log.text("data", "bddl_file_name", MAX_JSON) or "").split("/")
     suite = bddl[-2] if len(bddl) > 1 else Path(file).parent.name
     return TaskFile(
-        stem=_name(stem),
-        suite=_name(suite or "unknown"),
+        stem=safe_name(stem),
+        suite=safe_name(suite or "unknown"),
         problem=_text(problem.get("problem_name")),
         instruction=_text(words).strip().strip('"'),
         rate=float(rate) if isinstance(rate, int | float) and 0 < rate < 1e4 else None,
@@ -195,14 +192,3 @@ def _text(value: object) -> str:
     """A stranger's text, printable and short."""
     text = value if isinstance(value, str) else ""
     return "".join(c for c in text if c.isprintable())[:_MAX_TEXT]
-
-
-def _name(value: str) -> str:
-    """Part of an identity.
-
-    Raises:
-        EpisodeError: `BAD_IDENTITY`, it could not stand in a path.
-    """
-    if not re.fullmatch(r"[\w.+,() -]{1,200}", value) or set(value) <= {"."}:
-        raise EpisodeError(Reason.BAD_IDENTITY, f"{value[:60]!r} cannot name a task or its suite")
-    return value

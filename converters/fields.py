@@ -246,7 +246,68 @@ _RT1 = Layout(
     "tests/converters/test_rt1.py, tests/robots/test_google_robot.py",
 )
 
-LAYOUTS: tuple[Layout, ...] = (_DROID_RLDS, _DROID_RAW, _BRIDGE_RLDS, _BRIDGE_RAW, _RT1)
+_LIBERO_DEMO = Layout(
+    "libero",
+    "demo",
+    "converters/libero_demo.py",
+    {
+        "<suite>/<task>_demo.hdf5": "id, groups",
+        "data: problem_info": "instructions; groups.scene, where the task's name has none",
+        "data: env_args": "fps, of control_freq",
+        "data: bddl_file_name": "id: the suite; never opened",
+        "data: robo4d_rollout": "rollouts of ours only: twin, notes",
+        "demo_<i>: model_file": "the simulator: cameras with calibration and depth",
+        "demo_<i>: robo4d_rollout": "rollouts of ours only: outcome, notes",
+        "demo_<i>: num_samples": "checked against actions",
+        "demo_<i>/actions": "actions.action",
+        "demo_<i>/dones": "outcome",
+        "demo_<i>/rewards": "outcome",
+        "demo_<i>/states": "time, all of robot, and what the cameras see",
+    },
+    {
+        "data: env_name, bddl_file_content, tag": "says again what model_file and problem_info say",
+        "data: num_demos, total": "counted",
+        "data: macros_image_convention": "frames are rendered, not read",
+        "demo_<i>: init_state": "the state before the first kept one",
+        "demo_<i>/obs/*_rgb": "small, upside down and of the step after; rendered from the states",
+        "demo_<i>/obs/ee_*, gripper_states, joint_states": "of the step after; exact in the states",
+        "demo_<i>/robot_states": "in the states",
+    },
+    "tests/converters/test_libero_simulator.py (LIBERO's own simulator)",
+)
+
+_LIBERO_RLDS = Layout(
+    "libero",
+    "RLDS",
+    "converters/libero_rlds.py",
+    {
+        "episode_metadata/file_path": "id, groups",
+        "steps/action": "actions.action, id",
+        "steps/language_instruction": "instructions, id",
+        "steps/observation/image": "cameras, columns reversed back",
+        "steps/observation/joint_state": "robot.joints, id",
+        "steps/observation/state": "robot.ee, moved to the base; robot.gripper, robot.fingers, id",
+        "steps/observation/wrist_image": "cameras, columns reversed back",
+        "steps/reward": "outcome: 1 at the end is a success",
+    },
+    {
+        "steps/discount": "always 1",
+        "steps/is_first": _FLAG,
+        "steps/is_last": _FLAG,
+        "steps/is_terminal": _FLAG,
+    },
+    "tests/converters/test_libero_rlds.py, test_libero_simulator.py (LIBERO's own simulator)",
+)
+
+LAYOUTS: tuple[Layout, ...] = (
+    _DROID_RLDS,
+    _DROID_RAW,
+    _BRIDGE_RLDS,
+    _BRIDGE_RAW,
+    _RT1,
+    _LIBERO_DEMO,
+    _LIBERO_RLDS,
+)
 
 
 def page() -> str:

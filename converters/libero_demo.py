@@ -25,12 +25,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters._hdf5 import NumberFile
+from converters._libero import ACTION_COLUMNS, CITATION, LICENCE, RATE, ROBOT, SUFFIX
 from converters._libero_assets import LiberoAssets, find_assets
 from converters._libero_file import (
-    ACTION_COLUMNS,
     MAX_JSON,
     ROLLOUT,
-    SUFFIX,
     Demo,
     TaskFile,
     demo_numbers,
@@ -54,12 +53,6 @@ from schemas.plan import EpisodeRef
 from schemas.reasons import EpisodeError, Reason, UsageError
 from schemas.truth import TWIN_MARK
 
-ROBOT = "panda_libero"
-RATE = 20.0  # Hz; robosuite's default control_freq, which LIBERO keeps
-LICENCE = "CC-BY-4.0"
-CITATION = (
-    "Liu et al., LIBERO: Benchmarking Knowledge Transfer for Lifelong Robot Learning, NeurIPS 2023"
-)
 # Stream name -> camera of the model, for the two views that LIBERO stores.
 CAMERAS = {"agentview": "agentview", "eye_in_hand": "robot0_eye_in_hand"}
 

@@ -114,8 +114,17 @@ class RldsDataset:
 
 
 def holds_rlds(data: str) -> bool:
-    """Whether a features.json lies at or below ``data``, where `open_rlds` looks."""
-    fs, path = fsspec.core.url_to_fs(data)
+    """Whether a features.json lies at or below ``data``, where `open_rlds` looks.
+
+    Raises:
+        UsageError: a URL of a kind that nothing here can open.
+    """
+    try:
+        fs, path = fsspec.core.url_to_fs(data)
+    except (ImportError, ValueError) as error:
+        raise UsageError(
+            f"{data} cannot be opened ({error}); copy the data to a local folder"
+        ) from error
     return bool(_features_files(fs, path.rstrip("/")))
 
 

@@ -151,11 +151,11 @@ class RobotTrajectory:
             check_array("RobotTrajectory.joints", self.joints, [n, "J"])
         if self.ee is not None:
             check_poses("RobotTrajectory.ee", self.ee, [n])
-        if self.fingers is not None:
-            check_array("RobotTrajectory.fingers", self.fingers, [n, "F"])
             reach = np.abs(self.ee[:, :3, 3]).max(initial=0.0)
             if reach > _MAX_REACH:
                 raise ShapeError(f"RobotTrajectory.ee is {reach:.3g} m from the base")
+        if self.fingers is not None:
+            check_array("RobotTrajectory.fingers", self.fingers, [n, "F"])
         if self.joints is None and self.ee is None:
             raise ShapeError("RobotTrajectory has neither joints nor ee; expected at least one")
 

@@ -17,10 +17,11 @@ from scipy.spatial.transform import Rotation
 from robo4d.geometry import intrinsics, make_pose
 from robots.kinematics import ee_poses
 from schemas.truth import TWIN_MARK
+from simulation.draw import draw_scripted
 from simulation.film import Film, film_script
-from simulation.layout import Camera, Furniture, Layout, Workspace, covered, draw_layout, look_at
+from simulation.layout import Camera, Furniture, Layout, Workspace, covered, look_at
 from simulation.rig import Rig
-from simulation.script import Plan, Script, draw_plan, name_thing, write_script
+from simulation.script import Plan, Script, name_thing
 
 if TYPE_CHECKING:
     from tensorflow_datasets.core.features import FeaturesDict
@@ -55,7 +56,6 @@ _SPACE = Workspace(
     focus=(0.3, 0.0, 0.1),
 )
 _FURNITURE: tuple[Furniture, ...] = ("table", "sink", "drawer")
-_ATTEMPTS = 200
 # The logged rotation is R_ee D^T: zero angles are fingers pointing down
 # (rail-berkeley/bridge_data_robot, widowx_controller: DEFAULT_ROTATION).
 _DEFAULT_ROTATION = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
@@ -91,30 +91,18 @@ class BridgeEpisode:
 
 
 def draw_episode(seed: int, index: int) -> BridgeEpisode:
-    """Episode ``index`` of the twin of ``seed``: every third fails, by a miss and a drop in turn.
-
-    Table, sink and drawer alternate. Scenes in which the arm cannot follow its script, or which
-    the cameras do not cover, are drawn anew.
-    """
-    plan = draw_plan(seed, index)
+    """Episode ``index`` of the twin of ``seed``; table, sink and drawer alternate."""
     furniture = _FURNITURE[(index + index // 3 + seed) % 3]
-    for attempt in range(_ATTEMPTS):
-        rng = np.random.default_rng([seed, index, attempt])
-        layout = draw_layout(rng, _SPACE, furniture, (SIDE, SIDE), _cameras)
-        script = write_script(layout, plan, rng, RIG)
-        if script is not None and _covered(layout, script):
-            what = name_thing(layout.things[0])
-            where = {
-                "drawer": f"in the {layout.plate_colour} drawer",
-                "sink": f"on the {layout.plate_colour} plate in the sink",
-            }.get(furniture, f"on the {layout.plate_colour} plate")
-            text = f"put the {what} {where}"
-            folder = f"{furniture}/{text.replace(' the ', ' ').replace(' ', '_')}/{seed:02d}"
-            return BridgeEpisode(index, folder, text, layout, plan, script)
-    raise RuntimeError(
-        f"no scene for episode {index} of seed {seed} in {_ATTEMPTS} attempts; "
-        "simulation/bridge.py draws scenes that the arm cannot work in"
+    layout, plan, script = draw_scripted(
+        seed, index, RIG, _SPACE, furniture, (SIDE, SIDE), _cameras, _covered
     )
+    where = {
+        "drawer": f"in the {layout.plate_colour} drawer",
+        "sink": f"on the {layout.plate_colour} plate in the sink",
+    }.get(furniture, f"on the {layout.plate_colour} plate")
+    text = f"put the {name_thing(layout.things[0])} {where}"
+    folder = f"{furniture}/{text.replace(' the ', ' ').replace(' ', '_')}/{seed:02d}"
+    return BridgeEpisode(index, folder, text, layout, plan, script)
 
 
 def film_episode(episode: BridgeEpisode) -> dict[str, Film]:

@@ -16,10 +16,11 @@ from robo4d.geometry import intrinsics, make_pose
 from robots.kinematics import ee_poses
 from robots.models import ROBOTS
 from schemas.truth import TWIN_MARK
+from simulation.draw import draw_scripted
 from simulation.film import Film, film_script
-from simulation.layout import Camera, Layout, Workspace, covered, draw_layout, look_at
+from simulation.layout import Camera, Layout, Workspace, covered, look_at
 from simulation.rig import Rig
-from simulation.script import Plan, Script, draw_plan, name_thing, write_script
+from simulation.script import Plan, Script, name_thing
 
 if TYPE_CHECKING:
     from tensorflow_datasets.core.features import FeaturesDict
@@ -51,7 +52,6 @@ _SPACE = Workspace(
     scale=1.0,
     focus=(0.4, 0.0, 0.1),
 )
-_ATTEMPTS = 60
 # m in the flange's frame, and degrees.
 _WRIST_POSITION, _WRIST_TILT = (0.07, -0.02, 0.02), 17.0
 # One action of full speed, 1.0, moves the target by this much: m, rad, rad a joint, and share of
@@ -82,27 +82,16 @@ class DroidEpisode:
 
 
 def draw_episode(seed: int, index: int) -> DroidEpisode:
-    """Episode ``index`` of the twin of ``seed``: every third fails, by a miss and a drop in turn.
-
-    Scenes in which the arm cannot follow its script, or which the cameras do not cover, are drawn
-    anew.
-    """
-    plan = draw_plan(seed, index)
-    for attempt in range(_ATTEMPTS):
-        rng = np.random.default_rng([seed, index, attempt])
-        layout = draw_layout(rng, _SPACE, "lab", (HEIGHT, WIDTH), _cameras)
-        script = write_script(layout, plan, rng, RIG)
-        if script is not None and _covered(layout, script):
-            outcome = "success" if script.success else "failure"
-            # A day a seed, three minutes an episode. ctime is how DROID names its folders.
-            date = datetime(2026, 1, 1, 10) + timedelta(days=seed, minutes=3 * index)
-            when = f"{date:%Y-%m-%d}/{date.ctime().replace(' ', '_')}"
-            identity = f"droid/TWIN/{outcome}/{when}".replace(":", "_")
-            return DroidEpisode(identity, layout, plan, script)
-    raise RuntimeError(
-        f"no scene for episode {index} of seed {seed} in {_ATTEMPTS} attempts; "
-        "simulation/layout.py draws scenes that the arm cannot work in"
+    """Episode ``index`` of the twin of ``seed``; see `draw_scripted`."""
+    layout, plan, script = draw_scripted(
+        seed, index, RIG, _SPACE, "lab", (HEIGHT, WIDTH), _cameras, _covered
     )
+    outcome = "success" if script.success else "failure"
+    # A day a seed, three minutes an episode. ctime is how DROID names its folders.
+    date = datetime(2026, 1, 1, 10) + timedelta(days=seed, minutes=3 * index)
+    when = f"{date:%Y-%m-%d}/{date.ctime().replace(' ', '_')}"
+    identity = f"droid/TWIN/{outcome}/{when}".replace(":", "_")
+    return DroidEpisode(identity, layout, plan, script)
 
 
 def film_episode(episode: DroidEpisode) -> dict[str, Film]:

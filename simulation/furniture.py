@@ -1,4 +1,4 @@
-"""What stands around the things of a scene: DROID's lab, Bridge's toy kitchens, RT-1's counter."""
+"""What stands around the things of a scene: lab, toy kitchens, counter, LIBERO's arena."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ def furnish(spec: mujoco.MjSpec, layout: Layout, rng: np.random.Generator) -> No
     if layout.furniture == "lab":
         _lab(spec, layout, rng)
         _room(spec, rng, _FLOOR, ((1.5, 2.6), (1.5, 2.4), (1.2, 2.0), (1.5, 2.4)))
+    elif layout.furniture == "arena":  # LIBERO's camera faces the robot from 1.3 m before it
+        _lab(spec, layout, rng)
+        _room(spec, rng, _FLOOR, ((2.2, 2.9), (1.5, 2.4), (1.2, 2.0), (1.5, 2.4)))
     elif layout.furniture == "kitchen":
         _kitchen(spec, layout, rng)
         _room(spec, rng, _WHEELS, ((1.9, 2.8), (1.6, 2.4), (1.2, 2.0), (1.6, 2.4)), middle=1.4)

@@ -14,7 +14,7 @@ from robo4d.geometry import invert, make_pose, project, transform
 Floats = NDArray[np.floating]
 Shape = Literal["box", "cylinder", "sphere", "capsule"]
 
-Furniture = Literal["lab", "table", "sink", "drawer", "kitchen"]
+Furniture = Literal["lab", "arena", "table", "sink", "drawer", "kitchen"]
 
 SHAPES: tuple[Shape, ...] = ("box", "cylinder", "sphere", "capsule")
 COLOURS: dict[str, tuple[float, float, float]] = {

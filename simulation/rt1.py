@@ -17,10 +17,11 @@ from scipy.spatial.transform import Rotation
 from robo4d.geometry import intrinsics, make_pose
 from robots.kinematics import ee_poses, link_poses
 from schemas.truth import TWIN_MARK
+from simulation.draw import draw_scripted
 from simulation.film import Film, film_script
-from simulation.layout import Camera, Layout, Workspace, covered, draw_layout, look_at
+from simulation.layout import Camera, Layout, Workspace, covered, look_at
 from simulation.rig import Rig
-from simulation.script import Plan, Script, draw_plan, name_thing, write_script
+from simulation.script import Plan, Script, name_thing
 
 if TYPE_CHECKING:
     from tensorflow_datasets.core.features import FeaturesDict
@@ -53,7 +54,6 @@ _SPACE = Workspace(
     scale=1.1,  # the gripper opens to 130 mm
     focus=(0.55, 0.0, 0.75),
 )
-_ATTEMPTS = 200
 _ELBOW = (0.27, -0.08)  # greatest x and y in m
 # The head's camera, tilted down by 45 degrees, and its K at 640x512 (simpler-env/SimplerEnv).
 _CAMERA, _TILT, _FOCAL = (0.157, 0.0, 1.2), 45.0, 425.0
@@ -85,23 +85,12 @@ class Rt1Episode:
 
 
 def draw_episode(seed: int, index: int) -> Rt1Episode:
-    """Episode ``index`` of the twin of ``seed``: every third fails, by a miss and a drop in turn.
-
-    Scenes in which the arm cannot follow its script, or which the camera does not cover, are
-    drawn anew.
-    """
-    plan = draw_plan(seed, index)
-    for attempt in range(_ATTEMPTS):
-        rng = np.random.default_rng([seed, index, attempt])
-        layout = draw_layout(rng, _SPACE, "kitchen", (HEIGHT, WIDTH), _cameras)
-        script = write_script(layout, plan, rng, RIG)
-        if script is not None and _covered(layout, script):
-            text = f"place {name_thing(layout.things[0])} on {layout.plate_colour} plate"
-            return Rt1Episode(text, layout, plan, script)
-    raise RuntimeError(
-        f"no scene for episode {index} of seed {seed} in {_ATTEMPTS} attempts; "
-        "simulation/rt1.py draws scenes that the arm cannot work in"
+    """Episode ``index`` of the twin of ``seed``; see `draw_scripted`."""
+    layout, plan, script = draw_scripted(
+        seed, index, RIG, _SPACE, "kitchen", (HEIGHT, WIDTH), _cameras, _covered
     )
+    text = f"place {name_thing(layout.things[0])} on {layout.plate_colour} plate"
+    return Rt1Episode(text, layout, plan, script)
 
 
 def film_episode(episode: Rt1Episode) -> dict[str, Film]:

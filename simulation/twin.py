@@ -6,7 +6,8 @@
                     droid-train.tfrecord-0000k-of-0000n
                     truth.zarr                          depth, part ids, cameras (schemas/truth.py)
 
-Likewise ``bridge_dataset/1.0.0`` and ``fractal20220817_data/0.1.0``.
+Likewise ``bridge_dataset/1.0.0``, ``fractal20220817_data/0.1.0`` and
+``libero_spatial_no_noops/1.0.0``.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import zarr
 
 from schemas.reasons import UsageError, did_you_mean
 from schemas.truth import TRUTH_STORE
-from simulation import bridge, droid, rt1
+from simulation import bridge, droid, libero_rlds, rt1
 from simulation._store import write_dataset_info, write_tfrecord, write_truth
 from simulation.film import Film
 from simulation.rig import Rig
@@ -34,8 +35,8 @@ TWINS = {
     "droid": "droid/1.0.0",
     "bridge": "bridge_dataset/1.0.0",
     "rt1": "fractal20220817_data/0.1.0",
+    "libero": "libero_spatial_no_noops/1.0.0",
 }
-_WITHOUT_TWIN = ("libero",)
 # A worker peaks at about 0.9 GB (measured: renderer, meshes, one episode's truth).
 _MAX_WORKERS = 2
 # Seeds are days in the episodes' identities; 30 years of them keep the calendar sane.
@@ -73,7 +74,12 @@ class TwinSource(Protocol):
         """What ``dataset_info.json`` says of the data set."""
 
 
-_SOURCES: dict[str, TwinSource] = {"droid": droid, "bridge": bridge, "rt1": rt1}
+_SOURCES: dict[str, TwinSource] = {
+    "droid": droid,
+    "bridge": bridge,
+    "rt1": rt1,
+    "libero": libero_rlds,
+}
 
 
 def make_twin(
@@ -169,11 +175,6 @@ def default_twin(
 
 
 def _check(source: str, episodes: int, seed: int) -> None:
-    if source in _WITHOUT_TWIN:
-        raise UsageError(
-            f"{source} has no twin (there are: {', '.join(TWINS)}): its own simulator makes "
-            "episodes; see `robo4d rollout --help`"
-        )
     if source not in TWINS:
         raise UsageError(did_you_mean("twin", source, TWINS))
     if episodes < 1:

@@ -11,13 +11,18 @@ import pytest
 import simplejpeg
 from google.protobuf.json_format import MessageToJson
 
-from converters import bridge, droid, rt1
+from converters import bridge, droid, libero_rlds, rt1
 from converters.fields import LAYOUTS, page
 from converters.rlds import Record, RldsDataset, _parse_features, open_rlds
 from schemas.episode import Episode
 
 RLDS = {at.source: at for at in LAYOUTS if at.name == "RLDS"}
-CONVERT = {"droid": droid.convert, "bridge": bridge.convert, "rt1": rt1.convert}
+CONVERT = {
+    "droid": droid.convert,
+    "bridge": bridge.convert,
+    "rt1": rt1.convert,
+    "libero": libero_rlds.convert,
+}
 
 
 class _Touched(UserDict):
@@ -36,9 +41,15 @@ def _published(source: str):
     """The features as tensorflow-datasets writes them for the twin's layout."""
     from simulation import bridge as bridge_twin
     from simulation import droid as droid_twin
+    from simulation import libero_rlds as libero_twin
     from simulation import rt1 as rt1_twin
 
-    twins = {"droid": droid_twin, "bridge": bridge_twin, "rt1": rt1_twin}
+    twins = {
+        "droid": droid_twin,
+        "bridge": bridge_twin,
+        "rt1": rt1_twin,
+        "libero": libero_twin,
+    }
     tree = json.loads(MessageToJson(twins[source].tfds_features().to_proto()))
     return _parse_features(tree)
 

@@ -12,6 +12,8 @@ import h5py
 import mujoco
 import numpy as np
 import pytest
+from libero_rlds_files import JOINTS, OBSERVATION, STATE, published, values, write
+from records import example_bytes
 from scipy.spatial.transform import Rotation
 
 import robo4d
@@ -234,3 +236,29 @@ def test_a_build_has_the_simulators_truth_and_the_same_bytes_again(
         assert sample.meta["quality"]["ee_residual_m"] < 1e-5
         assert (sample.depth > 0).mean() > 0.9
         assert sample.robot_visible.any()
+
+
+def test_an_rlds_copy_is_read_as_the_demo_it_was_made_of(recorded, tmp_path):
+    """What the simulator gave for some states, published as openvla publishes."""
+    truth = recorded.truth
+    demo = recorded.episode()
+    made = values(len(truth["steps"]))
+    turn = Rotation.from_quat(truth["ee_quat_xyzw"]).as_rotvec()
+    made[JOINTS] = truth["joints"][truth["steps"]]
+    fingers = np.full((len(turn), 2), 0.02) * [1, -1]
+    made[STATE] = np.concatenate([truth["ee_pos"], turn, fingers], axis=1)
+    views = {"image": "agentview", "wrist_image": "robot0_eye_in_hand"}
+    for name, camera in views.items():
+        made[f"{OBSERVATION}/{name}"] = [published(seen[::-1]) for seen in truth[camera]]
+    root = write(tmp_path, [example_bytes(made)])
+    source = open_source("libero", str(root))
+    [ref] = source.refs(None)["train"]
+    copy = source.read(ref, "train", None)
+    ee = demo.robot.ee[truth["steps"]]
+    np.testing.assert_allclose(copy.robot.ee[:, :3, 3], ee[:, :3, 3], atol=2e-4)
+    assert rotation_angle(copy.robot.ee[:, :3, :3], ee[:, :3, :3]).max() < 1e-3
+    everything = range(len(turn))
+    for name, camera in (("image", "agentview"), ("wrist_image", "eye_in_hand")):
+        frames = demo.cameras[camera].decode(truth["steps"])
+        assert psnr(copy.cameras[name].decode(everything), frames).min() > 33
+        assert psnr(copy.cameras[name].decode(everything)[:, :, ::-1], frames).max() < 25

@@ -77,3 +77,9 @@ def bridge_twin(menagerie: Path, tmp_path_factory: pytest.TempPathFactory) -> Tw
 def rt1_twin(menagerie: Path, tmp_path_factory: pytest.TempPathFactory) -> Twin:
     """Two episodes: placed and dropped."""
     return _read(make_twin("rt1", tmp_path_factory.mktemp("rt1") / "twin", episodes=2))
+
+
+@pytest.fixture(scope="session")
+def libero_twin(tmp_path_factory: pytest.TempPathFactory) -> Twin:
+    """Two episodes: placed and dropped."""
+    return _read(make_twin("libero", tmp_path_factory.mktemp("libero") / "twin", episodes=2))
