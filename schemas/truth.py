@@ -4,7 +4,8 @@
 `truth_group`: arrays ``depth`` (T,H,W float32 m), ``robot_part`` (T,H,W uint8, visible pixels
 only), ``K`` (3,3), ``base_from_camera`` (T,4,4). Where the layout logs no joints (Bridge, RT-1)
 also ``joints`` (T,J) rad and ``gripper`` (T,) opening, and the attribute ``success``. The published
-layout itself holds none of it.
+layout itself holds none of it. Where a twin was asked for defects, truth is of what each frame
+shows, and the attributes ``latency_steps`` and ``dropped_steps`` say how it departs from the log.
 """
 
 from __future__ import annotations

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import google_crc32c
 import zarr
@@ -63,13 +64,18 @@ def write_dataset_info(
 
 
 def write_truth(
-    store: Path, episode_id: str, films: dict[str, Film], motion: Script | None = None
+    store: Path,
+    episode_id: str,
+    films: dict[str, Film],
+    motion: Script | None = None,
+    facts: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
     """One group a camera, as `schemas.truth` lays it out; bit-exact, so blosc over zstd.
 
     Args:
         motion: adds ``joints`` (T, J) rad and ``gripper`` (T,) opening, at the log's steps, and
             the attribute ``success``, where the layout does not hold them.
+        facts: attributes by camera: what is wrong with its images.
     """
     codec = BloscCodec(cname="zstd", clevel=5, shuffle="bitshuffle")
     for camera, film in films.items():
@@ -88,3 +94,4 @@ def write_truth(
             opening = motion.opening.astype("float32")
             group.create_array("gripper", data=opening, compressors=codec)
             group.attrs["success"] = motion.success
+        group.attrs.update((facts or {}).get(camera, {}))

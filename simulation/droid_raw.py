@@ -106,7 +106,11 @@ def write_episode(
     )
     # Steps that no reader can keep have no truth either, so that both number steps alike.
     last = rows - 1 if index == 0 else rows
-    write_truth(root / TRUTH_STORE, f"droid/{path}", {n: _cut(f, last) for n, f in films.items()})
+    write_truth(
+        root / TRUTH_STORE,
+        f"droid/{path}",
+        {n: f.showing(np.arange(last)) for n, f in films.items()},
+    )
     return {
         "uuid": uuid,
         "path": path,
@@ -279,13 +283,3 @@ def _intrinsics(K: Floats, blank: bool) -> dict[str, Any]:
     values = [K[0, 0] * scale, K[0, 2] * scale - 0.5, K[1, 1] * scale, K[1, 2] * scale - 0.5]
     matrix = [0.0] * 4 if blank else [float(v) for v in values]
     return {"cameraMatrix": matrix, "distCoeffs": [0.0] * 5, "width": 1280, "height": 720}
-
-
-def _cut(film: Film, steps: int) -> Film:
-    return Film(
-        film.frames[:steps],
-        film.depth[:steps],
-        film.robot_part[:steps],
-        film.K,
-        film.base_from_camera[:steps],
-    )

@@ -39,11 +39,8 @@ class Film:
     K: NDArray[np.floating]
     base_from_camera: NDArray[np.floating]
 
-    def delayed(self, steps: int) -> Film:
-        """The same view, late: the first picture stays for ``steps`` more, the last are lost."""
-        if steps == 0:
-            return self
-        shown = np.maximum(np.arange(len(self.frames)) - steps, 0)
+    def showing(self, shown: NDArray[np.integer]) -> Film:
+        """The same view with the pictures, and their truth, of the steps ``shown`` (n,)."""
         return Film(
             tuple(self.frames[t] for t in shown),
             self.depth[shown],

@@ -27,6 +27,7 @@ from schemas.reasons import UsageError, did_you_mean
 from schemas.truth import TRUTH_STORE
 from simulation import bridge, droid, libero_rlds, rt1
 from simulation._store import write_dataset_info, write_tfrecord, write_truth
+from simulation.defects import Defects
 from simulation.film import Film
 from simulation.rig import Rig
 
@@ -88,7 +89,8 @@ def make_twin(
     *,
     episodes: int = 3,
     seed: int = 0,
-    latency: int = 0,
+    latency: int | tuple[int, int] = 0,
+    dropped: float = 0.0,
     progress: Progress | None = None,
 ) -> Path:
     """Make a twin under ``out``; the same source, episodes and seed give the same bytes.
@@ -101,20 +103,22 @@ def make_twin(
         source: key in `TWINS`.
         out: folder to make; must not exist, or be empty.
         episodes: how many; every third fails, truly.
-        latency: steps by which images, and the truth of what they show, lag behind the log.
+        latency: steps by which images, and the truth of what they show, lag behind the log; with
+            (least, most), drawn for each episode anew.
+        dropped: share of frames that are lost and repeat the one before. What was done is said in
+            the truth's attributes.
         progress: called with episodes done and in all.
 
     Returns:
         The folder that a converter opens: ``out/droid/1.0.0``.
 
     Raises:
-        UsageError: no such twin, a count, seed or latency out of range, or ``out`` holds something.
+        UsageError: no such twin, a value out of range, or ``out`` holds something.
         robots.models.RobotAssetsError: the robot's description is not here.
         robots.offscreen.RenderingUnavailable: no OpenGL here.
     """
     _check(source, episodes, seed)
-    if latency < 0:
-        raise UsageError(f"latency is {latency} steps; images cannot come before what they show")
+    defects = Defects((latency, latency) if isinstance(latency, int) else latency, dropped)
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} is there already and not an empty folder; choose another place")
@@ -126,7 +130,7 @@ def make_twin(
         folder = made / TWINS[source]
         folder.mkdir(parents=True)
         zarr.open_group(folder / TRUTH_STORE, mode="w")
-        payloads = _film_all(source, folder / TRUTH_STORE, episodes, seed, latency, progress)
+        payloads = _film_all(source, folder / TRUTH_STORE, episodes, seed, defects, progress)
         half = (episodes + 1) // 2
         shards = [shard for shard in (payloads[:half], payloads[half:]) if shard]
         for k, shard in enumerate(shards):
@@ -184,7 +188,7 @@ def _check(source: str, episodes: int, seed: int) -> None:
 
 
 def _film_all(
-    source: str, store: Path, episodes: int, seed: int, latency: int, progress: Progress | None
+    source: str, store: Path, episodes: int, seed: int, defects: Defects, progress: Progress | None
 ) -> list[bytes]:
     """Records in order of index, whichever worker finishes first."""
     records: dict[int, bytes] = {}
@@ -193,7 +197,7 @@ def _film_all(
     context = get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=_use_one_thread) as pool:
         pending = {
-            pool.submit(_film_one, source, store, seed, latency, i): i for i in range(episodes)
+            pool.submit(_film_one, source, store, seed, defects, i): i for i in range(episodes)
         }
         try:
             for done in as_completed(pending):
@@ -211,14 +215,14 @@ def _use_one_thread() -> None:
     os.environ.setdefault("LP_NUM_THREADS", "1")
 
 
-def _film_one(source: str, store: Path, seed: int, latency: int, index: int) -> bytes:
+def _film_one(source: str, store: Path, seed: int, defects: Defects, index: int) -> bytes:
     """Film one episode, write its truth, and return its record."""
     layout = _SOURCES[source]
     episode = layout.draw_episode(seed, index)
-    films = {name: film.delayed(latency) for name, film in layout.film_episode(episode).items()}
+    films, facts = defects.spoil(layout.film_episode(episode), seed, index)
     example = layout.encode_episode(episode, films)
     motion = None if layout.HOLDS_JOINTS else episode.script
-    write_truth(store, layout.episode_id(episode, example), films, motion)
+    write_truth(store, layout.episode_id(episode, example), films, motion, facts)
     return _serialize(layout.tfds_features(), example)
 
 

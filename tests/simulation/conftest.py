@@ -83,3 +83,10 @@ def rt1_twin(menagerie: Path, tmp_path_factory: pytest.TempPathFactory) -> Twin:
 def libero_twin(tmp_path_factory: pytest.TempPathFactory) -> Twin:
     """Two episodes: placed and dropped."""
     return _read(make_twin("libero", tmp_path_factory.mktemp("libero") / "twin", episodes=2))
+
+
+@pytest.fixture(scope="session")
+def spoilt_rt1_twin(menagerie: Path, tmp_path_factory: pytest.TempPathFactory) -> Twin:
+    """The same two, filmed late and with frames lost."""
+    out = tmp_path_factory.mktemp("spoilt") / "twin"
+    return _read(make_twin("rt1", out, episodes=2, latency=(1, 3), dropped=0.15))

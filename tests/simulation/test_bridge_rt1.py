@@ -22,6 +22,7 @@ from robots.render import RobotRenderer
 from schemas.reasons import UsageError
 from simulation import bridge, rt1
 from simulation import twin as twin_module
+from simulation.defects import Defects
 from simulation.script import PLACED_WITHIN
 from simulation.twin import default_twin, make_twin
 
@@ -276,7 +277,7 @@ def test_bridge_scenes_and_ids_differ(menagerie):
 
 def test_late_images_lag_behind_the_log(rt1_twin, menagerie):
     film = rt1.film_episode(_short(rt1.draw_episode(0, 0), 3))["image"]
-    late = film.delayed(1)
+    late = Defects(latency=(1, 1)).spoil({"image": film}, 0, 0)[0]["image"]
     assert late.frames == (film.frames[0], film.frames[0], film.frames[1])
     np.testing.assert_array_equal(late.depth, film.depth[[0, 0, 1]])
     # And filming again gives what was filmed before.
