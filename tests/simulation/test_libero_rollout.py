@@ -230,7 +230,7 @@ def test_the_command_answers_an_unknown_task_with_the_known_ones(run_cli, tmp_pa
 def libero():
     python = Path(os.environ.get(PYTHON_VARIABLE, rollout.Path(".venv-libero/bin/python")))
     if not python.is_file():
-        pytest.skip(f"needs LIBERO's environment (make .venv-libero/.ready); no {python}")
+        pytest.skip(f"needs LIBERO's environment (make libero-env); no {python}")
     return python.absolute()
 
 
