@@ -65,7 +65,8 @@ def recorded(libero_site, tmp_path_factory):
         timeout=500,
         check=False,
     )
-    [file] = out.glob("*_demo.hdf5") or pytest.fail(made.stderr)
+    assert made.returncode == 0, made.stderr[-3000:]
+    [file] = out.glob("*_demo.hdf5")
     with np.load(out / "truth.npz") as truth:
         return Recorded(file, libero_site, dict(truth))
 

@@ -15,10 +15,17 @@ from pathlib import Path
 os.environ.setdefault("MUJOCO_GL", "egl")
 
 import h5py
+import mujoco
 import numpy as np
-from libero.libero import benchmark, get_libero_path
-from libero.libero.envs import OffScreenRenderEnv
+from robosuite.controllers.base_controller import Controller
 from robosuite.utils.transform_utils import quat2axisangle
+
+update = Controller.update
+from libero.libero import benchmark, get_libero_path  # noqa: E402
+from libero.libero.envs import OffScreenRenderEnv  # noqa: E402
+
+if tuple(map(int, mujoco.__version__.split(".")[:2])) < (3, 10):
+    Controller.update = update  # see simulation/libero_worker/stage.py
 
 CAMERAS = ("agentview", "robot0_eye_in_hand")
 # Where the published files say that the assets are.
