@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import re
 import struct
 from typing import Any
 
@@ -22,6 +23,7 @@ from benchmarks._mutate import (
 )
 from benchmarks.inputs_rlds import Files
 from converters._example import Example
+from converters._hdf5_heaps import heap_problem
 from converters.tfrecord import frame
 
 _TEXTS = ("", "x", "\0", "/" * 3000, "a" * 200_000, "success/" * 5000, "../../x", "é\n\x1b[31m")
@@ -146,6 +148,60 @@ def mutate_hdf5(data: bytes, draw: random.Random) -> bytes:
     return buffer.getvalue()
 
 
+def mutate_demo(data: bytes, draw: random.Random) -> bytes:
+    """As `mutate_hdf5`, or one attribute of a group: LIBERO keeps its models and JSON there."""
+    if draw.random() < 0.5 or heap_problem(data):  # reading damaged heaps may never end
+        return mutate_hdf5(data, draw)
+    buffer = io.BytesIO(data)
+    try:
+        with h5py.File(buffer, "r+") as file:
+            names = ["/"]
+            file.visit(names.append)
+            here = [(name, key) for name in names for key in file[name].attrs]
+            if here:
+                name, key = draw.choice(here)
+                _mutate_attribute(file[name].attrs, key, draw)
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError):  # damaged by an earlier one
+        return draw.choice(BYTES)(data, draw)
+    return buffer.getvalue()
+
+
+def _mutate_attribute(attributes: h5py.AttributeManager, key: str, draw: random.Random) -> None:
+    value = attributes[key]
+    kind = draw.randrange(10)
+    if kind == 0:
+        del attributes[key]
+    elif kind == 1:
+        attributes[key] = draw.choice((7, -1.5, np.zeros(3), np.array(["a", "b"], "S1"), b"\xff"))
+    elif kind == 2:
+        attributes[key] = draw.choice([text for text in _TEXTS if "\0" not in text])
+    elif isinstance(value, str):
+        attributes[key] = _mutate_text(value, draw)
+    else:
+        attributes[key] = draw.choice((2**62, -1, 0))
+
+
+def _mutate_text(text: str, draw: random.Random) -> str:
+    """JSON as JSON; of XML a number, a word, an element twice, or its bytes."""
+    kind = draw.randrange(4)
+    if text.startswith("{"):
+        out = mutate_json(text.encode(), draw).decode(errors="replace")
+    elif kind == 0:
+        places = list(re.finditer(r"-?\d+(\.\d+)?", text))
+        at = draw.choice(places) if places else None
+        new = draw.choice(("1e308", "nan", "-1", "99999999999", "1e-320", "0", "x", ""))
+        out = text if at is None else text[: at.start()] + new + text[at.end() :]
+    elif kind == 1:
+        words = sorted(set(re.findall(r"[A-Za-z_]{3,}", text))) or ["x"]
+        out = text.replace(draw.choice(words), draw.choice((*words, "include", "/etc/passwd")))
+    elif kind == 2:
+        parts = re.findall(r"<[^<>]*/>", text) or ["<x/>"]
+        out = text.replace(draw.choice(parts), draw.choice(parts) * draw.choice((1, 2, 400)), 1)
+    else:
+        out = draw.choice(BYTES)(text.encode(), draw).decode(errors="replace")
+    return out.replace("\0", " ")[: 1 << 20]
+
+
 def _mutate_node(file: h5py.File, name: str, draw: random.Random) -> None:
     node = file[name]
     if not isinstance(node, h5py.Dataset):
@@ -238,7 +294,7 @@ MUTATORS: dict[str, Mutator] = {
     ".jpg": mutate_image,
     ".mp4": mutate_video,
     ".h5": mutate_hdf5,
-    ".hdf5": mutate_hdf5,
+    ".hdf5": mutate_demo,
     ".tfrecord-00000-of-00001": mutate_records,
 }
 

@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from converters._hdf5_heaps import check_heaps
 from schemas.reasons import EpisodeError, Reason
 
 # The longest logs have a few thousand steps of a few dozen values. A header that claims more than
@@ -132,6 +133,7 @@ class NumberFile:
             raise EpisodeError(
                 Reason.TOO_LARGE, f"{self._path.name} has over {_MAX_TEXT_FILE} bytes"
             )
+        check_heaps(self._path)
         return self._try(group, lambda: found.attrs[attribute])
 
     def _read(

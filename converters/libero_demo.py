@@ -126,9 +126,11 @@ class LiberoDemoSource:
             raise
 
     def _file_refs(self, file: str) -> list[EpisodeRef]:
-        path = Path(self.root) / file
-        size = path.stat().st_size
+        path, size = Path(self.root) / file, 0
         try:
+            if not path.is_file():  # a folder, a pipe, a link to nowhere or to itself
+                raise EpisodeError(Reason.UNDECODABLE_RECORD, f"{file} is no file")
+            size = path.stat().st_size
             if size == 0:
                 raise EpisodeError(Reason.EMPTY_FILE, "the file is empty")
             with NumberFile(path) as log:

@@ -34,6 +34,8 @@ from benchmarks.inputs_rlds import (
     picture,
 )
 from converters._example import Example
+from converters._hdf5 import NumberFile
+from schemas.reasons import EpisodeError, Reason
 
 pytestmark = pytest.mark.slow  # each starts a process
 REPO = Path(__file__).resolve().parents[2]
@@ -386,3 +388,19 @@ def test_jpegs_of_the_largest_admitted_size_still_fit(tmp_path):
     files = {n: image if n.endswith(".jpg") else data for n, data in files.items()}
     (told,) = outcomes("bridge", {"": made.write(files, tmp_path)}).values()
     assert told[0].startswith("built")
+
+
+def test_a_global_heap_that_the_library_would_walk_for_ever_is_refused(tmp_path):
+    """An object of no size in a heap of texts, found by the fuzzer: h5py alone never returns."""
+    file = tmp_path / "a.h5"
+    with h5py.File(file, "w") as log:
+        log.attrs["time"] = "Mon_0" * 20
+    with NumberFile(file) as log:
+        assert log.text("/", "time", 256) == "Mon_0" * 20
+    data = bytearray(file.read_bytes())
+    heap = data.index(b"GCOL")
+    data[heap + 16 : heap + 32] = bytes(16)  # its first object: number 0, size 0
+    file.write_bytes(data)
+    with pytest.raises(EpisodeError) as caught, NumberFile(file) as log:
+        log.text("/", "time", 256)
+    assert caught.value.reason == Reason.UNDECODABLE_RECORD

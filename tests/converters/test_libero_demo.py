@@ -6,8 +6,8 @@ import h5py
 import mujoco
 import numpy as np
 import pytest
-from libero_files import JOINTS, assets, model, write_demo
 
+from benchmarks.inputs_libero import JOINTS, assets, model, write_demo
 from converters import open_source
 from robo4d.geometry import invert, make_pose
 from schemas.config import LiberoConfig, SourceConfig

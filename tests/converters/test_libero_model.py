@@ -6,8 +6,8 @@ import mujoco
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from libero_files import LIBERO, ROBOSUITE, TEXTURE, assets, model
 
+from benchmarks.inputs_libero import LIBERO, ROBOSUITE, TEXTURE, assets, model
 from converters._libero_assets import LiberoAssetsError, find_assets
 from converters._libero_model import MAX_BYTES, compile_model, safe_model
 from schemas.reasons import EpisodeError, Reason

@@ -17,6 +17,8 @@ LIBERO = _AUTHOR + "libero-dev/chiliocosm/assets/"
 ROBOSUITE = _AUTHOR + "robosuite-master/robosuite/models/assets/"
 TEXTURE = f'<texture name="t" type="2d" file="{LIBERO}scenes/../textures/wood.png"/>'
 JOINTS = 9
+_TASK = "KITCHEN_SCENE1_open_it"
+FILE = f"{_TASK}_demo.hdf5"
 
 
 def model(assets: str = "", world: str = "", top: str = "") -> str:
@@ -63,7 +65,7 @@ def write_demo(
     folder: Path,
     *,
     steps: int = 4,
-    task: str = "KITCHEN_SCENE1_open_it",
+    task: str = _TASK,
     text: str | None = None,
     attributes: dict[str, object] | None = None,
     demo_attributes: dict[str, object] | None = None,
