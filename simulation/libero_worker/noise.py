@@ -15,10 +15,10 @@ Array = NDArray[np.float64]
 STRENGTHS: dict[str, tuple[float, float, float]] = {
     "jitter": (0.1, 0.45, 0.9),  # standard deviation of each motion command, 1 is 0.05 m
     "grasp_bias": (0.01, 0.03, 0.05),  # m, horizontal
-    "place_bias": (0.015, 0.045, 0.09),  # m, horizontal
+    "place_bias": (0.015, 0.05, 0.11),  # m, horizontal
     "late_gripper": (3, 8, 16),  # steps by which its command lags
-    "early_release": (0.02, 0.06, 0.12),  # opens this far (m, horizontal) before the place
-    "dropped_commands": (0.2, 0.6, 0.85),  # chance that a step's motion is not commanded
+    "early_release": (0.02, 0.08, 0.16),  # opens this far (m, horizontal) before the place
+    "dropped_commands": (0.2, 0.7, 0.9),  # chance that a step's motion is not commanded
 }
 
 
