@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from converters import open_source
 from pipeline.checks import check_motion
 from pipeline.clip import plan_clip
+from pipeline.describe import put_state, row_facts, sample_meta
 from pipeline.publish import explained, publish, publish_bytes
 from pipeline.sketch import sketch_episode
 from pipeline.split import check_side
 from pipeline.timing import Timing, time_motion
 from reconstruction.depth.simulator import SimulatorDepth, open_truth
-from reconstruction.lift import Lifted, lift_clip
+from reconstruction.lift import lift_clip
 from reconstruction.motion import Motion, solve_motion
 from robo4d import FormatError
 from robo4d.sample import encode_sample, sample_key
@@ -25,7 +26,7 @@ from robo4d.shard import INDEX_SUFFIX, IndexedSample, ShardIndex, ShardWriter
 from robots.models import RobotModel, get_robot
 from robots.render import RobotRenderer
 from schemas.config import BuildConfig
-from schemas.episode import Episode, Provenance
+from schemas.episode import Episode
 from schemas.manifest import EpisodeSketch, ManifestRow, QuarantineRecord
 from schemas.plan import BuildPlan, ClipPlan, EpisodeRef, PlannedSource, ShardTask
 from schemas.reasons import EpisodeError, Reason, UsageError
@@ -177,131 +178,14 @@ def _encode_camera(
         calibration, estimator = truth.calibration(), SimulatorDepth(truth, clip.steps)
     renderer = renderers(robot, *rgb.shape[1:3]) if calibration is not None else None
     lifted = lift_clip(rgb, clip, motion, calibration, estimator, renderer)
-    _put_state(lifted, episode, clip, motion, timing)
+    put_state(lifted, episode, clip, motion, timing)
     fields: dict[str, Any] = {"rgb": rgb, **lifted.fields}
     fields["actions"] = {name: values[clip.steps] for name, values in episode.actions.items()}
     key = sample_key(episode.id, camera, int(clip.steps[0]))
-    row = _facts(episode, camera, clip, motion, timing, lifted, key, rgb.shape)
-    meta = _meta(episode, camera, clip, timing, robot, lifted, row, origin)
+    row = row_facts(episode, camera, clip, motion, timing, lifted, key, rgb.shape)
+    meta = sample_meta(episode, camera, clip, timing, robot, lifted, row, origin)
     members = encode_sample(fields, meta, clip.fps, config.shard.rgb_crf)
     return _Encoded(key, members, row, rgb[0].copy())
-
-
-def _put_state(
-    lifted: Lifted, episode: Episode, clip: ClipPlan, motion: Motion, timing: Timing
-) -> None:
-    steps = clip.steps
-    logged = episode.logged
-    lifted.put("time", episode.time[steps], episode.time_provenance)
-    lifted.put("step", steps, logged)
-    lifted.put("joints", motion.joints[steps], motion.joints_from)
-    if motion.joints_from == Provenance.ESTIMATED:
-        lifted.put("joints_flagged", motion.flagged[steps], Provenance.ESTIMATED)
-    # Of a shifted log nothing is as measured; actions and times stay where the source has them.
-    state = Provenance.ESTIMATED if timing.corrected else logged
-    lifted.put("gripper", motion.gripper[steps], state)
-    # Forward kinematics of measured joints is as measured as they are; of solved joints it is
-    # the logged pose again, to within the recorded residual.
-    lifted.put("ee", motion.ee[steps], state)
-    lifted.put("link_poses", motion.link_poses[steps], motion.joints_from)
-    lifted.provenance["rgb"] = lifted.provenance["actions"] = logged
-
-
-def _facts(
-    episode: Episode,
-    camera: str,
-    clip: ClipPlan,
-    motion: Motion,
-    timing: Timing,
-    lifted: Lifted,
-    key: str,
-    shape: tuple[int, ...],
-) -> dict[str, Any]:
-    """Values of the manifest row; place and size come when the sample is written."""
-    robot = lifted.fields.get("robot_depth")
-    position, rotation = motion.position_error, motion.rotation_error
-    return {
-        "key": key,
-        "episode_id": episode.id,
-        "source": episode.source,
-        "split": episode.split,
-        "camera": camera,
-        "frames": shape[0],
-        "height": shape[1],
-        "width": shape[2],
-        "fps": clip.fps,
-        "clip_start": int(clip.steps[0]),
-        "clip_end": int(clip.steps[-1]),
-        "episode_steps": len(episode),
-        "robot": episode.robot.robot,
-        "outcome": episode.outcome,
-        "instruction": episode.instructions[0] if episode.instructions else "",
-        **episode.groups.model_dump(),
-        "twin": episode.twin,
-        "depth_from": str(lifted.provenance["depth"]),
-        "camera_from": str(lifted.provenance["K"]),
-        "joints_from": str(motion.joints_from),
-        "time_from": str(episode.time_provenance),
-        "robot_pixels": None if robot is None else float((robot > 0).mean()),
-        "ee_residual_m": None if position is None else float(position[clip.steps].max()),
-        "ee_residual_rad": None if rotation is None else float(rotation[clip.steps].max()),
-        "joints_flagged": int(motion.flagged[clip.steps].sum()),
-        **timing.columns(),
-        "file": episode.origin.file,
-        "record": episode.origin.record,
-        "record_sha256": episode.origin.sha256,
-        "licence": episode.licence,
-        "idle_share": clip.idle_share,
-        "trimmed_start": clip.moving[0],
-        "trimmed_end": len(episode) - 1 - clip.moving[1],
-    }
-
-
-def _meta(
-    episode: Episode,
-    camera: str,
-    clip: ClipPlan,
-    timing: Timing,
-    robot: RobotModel,
-    lifted: Lifted,
-    row: dict[str, Any],
-    origin: PlannedSource,
-) -> dict[str, Any]:
-    quality = ("robot_pixels", "ee_residual_m", "ee_residual_rad", "joints_flagged")
-    return {
-        "id": episode.id,
-        "key": row["key"],
-        "source": episode.source,
-        "split": episode.split,
-        "camera": camera,
-        "twin": episode.twin,
-        "outcome": episode.outcome,
-        "instructions": list(episode.instructions),
-        "fields": lifted.describe(),
-        "clip": {"moving": list(clip.moving), "episode_steps": len(episode)},
-        "robot": {
-            "name": robot.name,
-            "description": robot.source,
-            "joint_names": list(robot.joint_names),
-            "link_names": list(robot.link_names),
-            "base": robot.base,
-        },
-        "actions": {name: list(columns) for name, columns in episode.action_columns.items()},
-        "quality": {name: row[name] for name in quality} | timing.columns(),
-        "timing": timing.offset.describe(),
-        "licence": episode.licence,
-        "citation": episode.citation,
-        "origin": {
-            "dataset": origin.dataset,
-            "layout": origin.layout,
-            "file": episode.origin.file,
-            "record": episode.origin.record,
-            "sha256": episode.origin.sha256,
-        },
-        "aliases": list(episode.aliases),
-        "groups": episode.groups.model_dump(),
-        "notes": list(episode.notes),
-    }
 
 
 def _row(sample: _Encoded, place: IndexedSample, shard: str) -> ManifestRow:
