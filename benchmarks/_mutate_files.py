@@ -75,7 +75,7 @@ def mutate_example(data: bytes, draw: random.Random) -> bytes:
         if not features:
             break
         _mutate_feature(features, draw.choice(sorted(features)), draw)
-    return example.SerializeToString()
+    return example.SerializeToString(deterministic=True)
 
 
 def _mutate_feature(features: Any, name: str, draw: random.Random) -> None:

@@ -83,7 +83,7 @@ def example(values: Mapping[str, Any]) -> bytes:
             feature.int64_list.value.extend(value.ravel().tolist())
         else:
             feature.float_list.value.extend(value.ravel().tolist())
-    return made.SerializeToString()
+    return made.SerializeToString(deterministic=True)
 
 
 def data_set(name: str, version: str, features: Tree, records: Sequence[bytes]) -> Files:

@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+import os
 import subprocess
 import sys
 import time
@@ -59,3 +60,29 @@ def test_the_watch_notices_a_crash_a_hang_and_memory(tmp_path):
     memory = worker.run(2)
     assert (memory.outcome, "exit code 1" in memory.why) == ("bug", True)  # MemoryError, uncaught
     worker.close()
+
+
+@pytest.mark.slow
+def test_a_case_is_the_same_in_every_process(menagerie):
+    """What is reported can be run again: protobuf and Python order maps and sets as they like."""
+    code = (
+        "import hashlib\n"
+        "from benchmarks._fuzz_cases import make_case\n"
+        "digest = hashlib.sha256()\n"
+        "for number in range(150):\n"
+        "    target, files, hit, draw = make_case(3, number)\n"
+        "    digest.update(repr((target, sorted(files.items()), hit, draw.random())).encode())\n"
+        "print(digest.hexdigest())\n"
+    )
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=REPO,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(digests) == 1
