@@ -1,7 +1,8 @@
 """Converters against what one would write instead, per core; and their memory over many episodes.
 
 An episode is read, checked and all its frames decoded, then dropped. RLDS: the team's real samples,
-against TFDS' documented loop (``as_dataset``, nested) in a Python of its own. Raw layouts:
+against TFDS' documented loop (``as_dataset``, nested) in a Python of its own; RT-1's twin likewise.
+LIBERO: a rollout, rendered again, against a plain loop over its stored small pictures. Raw layouts:
 textured episodes of the published frame sizes made to order, against a plain loop of h5py and
 ``cv2.VideoCapture``, or pickle and ``cv2.imread``, which checks nothing. All on one core, passes
 interleaved, medians reported. MB are the files' own.
@@ -12,25 +13,19 @@ Memory: resident size every tenth of ``--episodes`` small episodes, in a process
 from __future__ import annotations
 
 import os
-import pickle
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import cv2
-import h5py
 import numpy as np
 
-from benchmarks import inputs_raw as raw
-from benchmarks import inputs_rlds as rlds
 from benchmarks._common import (
     add_data_option,
     interleaved,
@@ -42,25 +37,9 @@ from benchmarks._common import (
     timed,
     write_json,
 )
+from benchmarks._converter_sets import ENTRIES, EPISODES
 from benchmarks.reading import Worker
 from converters import open_source
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A layout of a source.
-
-    Attributes:
-        source: its name in `converters.SOURCES`.
-        sample: folder of the team's real samples below ``--data``; None makes one.
-        make: writes a data set of so many episodes of so many frames, large and textured or small.
-        plain: what one would write instead; None is TFDS, where there is a real sample.
-    """
-
-    source: str
-    sample: str | None
-    make: Callable[[Path, int, bool], object]
-    plain: Callable[[Path], int] | None
 
 
 def convert_all(source: str, folder: Path) -> int:
@@ -72,127 +51,6 @@ def convert_all(source: str, folder: Path) -> int:
             for camera in episode.cameras.values():
                 frames += len(camera.decode(range(len(episode))))
     return frames
-
-
-def plain_droid(folder: Path) -> int:
-    """h5py and OpenCV over DROID's raw folders."""
-    frames = 0
-    for log in sorted(folder.glob("*/*/*/*/trajectory.h5")):
-        with h5py.File(log) as file:
-            names: list[str] = []
-            file.visit(names.append)
-            for name in names:
-                if isinstance(file[name], h5py.Dataset):
-                    file[name][()]
-        for video in sorted(log.parent.glob("recordings/MP4/*.mp4")):
-            capture = cv2.VideoCapture(str(video))
-            while capture.read()[0]:
-                frames += 1
-            capture.release()
-    return frames
-
-
-def plain_bridge(folder: Path) -> int:
-    """pickle and OpenCV over Bridge's raw trajectories."""
-    frames = 0
-    for log in sorted(folder.rglob("obs_dict.pkl")):
-        for name in ("obs_dict.pkl", "policy_out.pkl"):
-            pickle.loads((log.parent / name).read_bytes())  # noqa: S301  # our own files
-        for image in log.parent.glob("images*/im_*.jpg"):
-            frames += cv2.imread(str(image)) is not None
-    return frames
-
-
-def _texture(size: tuple[int, int], number: int) -> np.ndarray:
-    """A scene that moves by two pixels a frame: as costly to decode as film."""
-    y, x = np.mgrid[: size[0], : size[1]]
-    moved = x + 2 * number
-    wave = 127 + 60 * np.sin(moved / 9) + 60 * np.cos(y / 7 + moved / 31)
-    return np.repeat(
-        (wave.astype(np.uint8) ^ (moved * y >> 9 & 31).astype(np.uint8))[..., None], 3, 2
-    )
-
-
-def _make_droid_raw(root: Path, episodes: int, large: bool) -> None:
-    steps = 50 if large else rlds.STEPS
-    pictures = [_texture((720, 1280), n) for n in range(steps)] if large else None
-    film = raw.film_of(pictures) if pictures else raw.film(steps)
-    log = raw.droid_log(steps)
-    for number in range(episodes):
-        clock = f"{16 + number // 3600:02d}_{number // 60 % 60:02d}_{number % 60:02d}"
-        path = f"IRIS/success/2023-03-07/Tue_Mar__7_{clock}_2023"
-        hour, minute, second = clock.split("_")
-        uuid = f"IRIS+ef107c48+2023-03-07-{hour}h-{minute}m-{second}s"
-        files = raw.droid_folder(path, uuid, steps=steps, video=film, log=log)
-        raw.write(files, root)
-
-
-def _make_bridge_raw(root: Path, episodes: int, large: bool) -> None:
-    steps = 40 if large else rlds.STEPS
-    files = raw.bridge_folder(steps=steps)
-    for name in files:
-        if large and name.endswith(".jpg"):
-            number = int(name.rpartition("_")[2].removesuffix(".jpg"))
-            files[name] = cv2.imencode(".jpg", _texture((480, 640), number))[1].tobytes()
-    for number in range(episodes):
-        raw.write({n.replace("/traj0/", f"/traj{number}/"): d for n, d in files.items()}, root)
-
-
-def _make_rlds(
-    name: str,
-    version: str,
-    features: Callable[[], rlds.Tree],
-    record: Callable[[int], bytes],
-    root: Path,
-    episodes: int,
-    large: bool,
-) -> None:
-    del large  # the real samples are the large ones
-    records = [record(number) for number in range(episodes)]
-    raw.write(rlds.data_set(name, version, features(), records), root)
-
-
-ENTRIES: dict[str, Entry] = {
-    "droid rlds": Entry(
-        "droid",
-        "droid_rlds",
-        partial(
-            _make_rlds,
-            "droid",
-            "1.0.0",
-            rlds.droid_features,
-            lambda n: rlds.droid_record(path=f"TEST/success/2026-01-01/Mon_{n}"),
-        ),
-        None,
-    ),
-    "bridge rlds": Entry(
-        "bridge",
-        "bridge_rlds",
-        partial(
-            _make_rlds,
-            "bridge_dataset",
-            "1.0.0",
-            rlds.bridge_features,
-            lambda n: rlds.bridge_record(number=n),
-        ),
-        None,
-    ),
-    "rt1 rlds": Entry(
-        "rt1",
-        None,
-        partial(
-            _make_rlds,
-            "fractal20220817_data",
-            "0.1.0",
-            rlds.rt1_features,
-            lambda n: rlds.rt1_record(offset=n * 1e-4),
-        ),
-        None,
-    ),
-    "droid raw": Entry("droid", None, _make_droid_raw, plain_droid),
-    "bridge raw": Entry("bridge", None, _make_bridge_raw, plain_bridge),
-}
-_EPISODES = {"rt1 rlds": 200, "droid raw": 3, "bridge raw": 8}  # of a timed set made to order
 
 
 def resident_bytes() -> int:
@@ -210,8 +68,9 @@ def memory_over(name: str, episodes: int, marks: int = 10) -> list[int]:
         ((split, refs),) = opened.refs(None).items()
         for number, ref in enumerate(refs, 1):
             episode = opened.read(ref, split, None)
-            for camera in episode.cameras.values():
-                camera.decode(range(len(episode)))
+            if number % round(1 / entry.memory) == 0:
+                for camera in episode.cameras.values():
+                    camera.decode(range(len(episode)))
             if number % (episodes // marks) == 0:
                 sizes.append(resident_bytes())
     return sizes
@@ -247,12 +106,12 @@ def compare(name: str, folder: Path, reference: str | None, repeat: int) -> dict
         if entry.plain(folder) < frames:
             raise SystemExit(f"{name}: the plain loop reads fewer frames than the converter")
         sides["plain"] = timed(partial(entry.plain, folder))
-    elif reference is not None and entry.sample is not None:  # TFDS opens what it wrote, not ours
+    elif reference is not None:
         script = str(Path(__file__).with_name("_tfds_worker.py"))
         worker = Worker([reference, script, opened.root, "nested"])
         sides["plain"] = worker
     try:
-        seconds = interleaved(sides, repeat)
+        seconds = interleaved(sides, min(repeat, entry.repeat))
     finally:
         if worker is not None:
             worker.close()
@@ -273,10 +132,18 @@ def main() -> None:
     parse = parser(__doc__)
     add_data_option(parse)
     parse.add_argument("--reference", metavar="PYTHON", help="a Python with TFDS; none: not run")
+    parse.add_argument(
+        "--twins",
+        type=Path,
+        default=Path.home() / ".cache" / "robo4d" / "twins",
+        help="where twins and rollouts are kept; made there if they are not",
+    )
+    parse.add_argument("--only", nargs="+", choices=ENTRIES, help="these layouts; default: all")
     parse.add_argument("--episodes", type=int, default=1000, help="for memory (1000; 0 skips it)")
     args = parse.parse_args()
     report: dict[str, Any] = {"machine": print_header("Converters"), "speed": {}, "memory": {}}
-    for name in ENTRIES if args.episodes else ():
+    entries = {name: e for name, e in ENTRIES.items() if not args.only or name in args.only}
+    for name in entries if args.episodes else ():
         start = time.perf_counter()
         sizes = in_fresh_process(name, args.episodes)
         report["memory"][name] = {
@@ -286,10 +153,12 @@ def main() -> None:
         }
     print(one_core() + "\n")
     with tempfile.TemporaryDirectory() as made:
-        for name, entry in ENTRIES.items():
+        for name, entry in entries.items():
             folder = args.data / entry.sample if entry.sample else Path(made) / name
-            if entry.sample is None:
-                entry.make(folder, _EPISODES[name], True)
+            if entry.simulated is not None:
+                folder = entry.simulated(args.twins)
+            elif entry.sample is None:
+                entry.make(folder, EPISODES[name], True)
             elif not folder.is_dir():
                 print(f"{name}: {folder} is not here; not run", file=sys.stderr)
                 continue
