@@ -40,6 +40,7 @@ from benchmarks._common import (
 from benchmarks._converter_sets import ENTRIES, EPISODES
 from benchmarks.reading import Worker
 from converters import open_source
+from schemas.truth import TRUTH_STORE
 
 
 def convert_all(source: str, folder: Path) -> int:
@@ -89,7 +90,9 @@ def slope(sizes: list[int], episodes: int) -> float:
 
 
 def _size_of(folder: Path) -> int:
-    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+    """Bytes of the files as published; a twin's truth beside them is not read."""
+    files = (p for p in folder.rglob("*") if p.is_file() and TRUTH_STORE not in p.parts)
+    return sum(p.stat().st_size for p in files)
 
 
 def compare(name: str, folder: Path, reference: str | None, repeat: int) -> dict[str, Any]:
