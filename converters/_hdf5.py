@@ -62,7 +62,11 @@ class NumberFile:
             raise EpisodeError(
                 Reason.TOO_LARGE, f"{group!r} holds {count} names; at most {_MAX_MEMBERS}"
             )
-        return sorted(self._try(group, lambda: list(found.keys())))
+        names = self._try(group, lambda: list(found.keys()))
+        odd = next((name for name in names if not isinstance(name, str)), None)
+        if odd is not None:  # h5py gives bytes for what is no UTF-8
+            raise EpisodeError(Reason.UNDECODABLE_RECORD, f"{group!r} holds the name {odd!r:.99}")
+        return sorted(names)
 
     def numbers(
         self, name: str, tail: tuple[int, ...] | None = (), rows: int | None = None

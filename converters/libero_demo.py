@@ -51,7 +51,6 @@ from schemas.episode import (
 )
 from schemas.plan import EpisodeRef
 from schemas.reasons import EpisodeError, Reason, UsageError
-from schemas.truth import TWIN_MARK
 
 # Stream name -> camera of the model, for the two views that LIBERO stores.
 CAMERAS = {"agentview": "agentview", "eye_in_hand": "robot0_eye_in_hand"}
@@ -73,7 +72,7 @@ class LiberoDemoSource:
     layout: str = "demo"
     name: str = "libero_demo"
     description: str = ""
-    notes: Sequence[str] = ()
+    twin: bool = False  # rollouts are made in LIBERO's own simulator; `notes` says which are
 
     @cached_property
     def joined(self) -> str:
@@ -81,16 +80,21 @@ class LiberoDemoSource:
         return self.assets.digest()
 
     @cached_property
-    def twin(self) -> bool:
-        """Rollouts of ours that say so of themselves; rollouts for training are data."""
+    def notes(self) -> Sequence[str]:
+        """Which files are rollouts of ours, which say so of themselves."""
+        made = 0
         for file in self.files:
             try:
                 with NumberFile(Path(self.root) / file) as log:
-                    if TWIN_MARK in (log.text("data", ROLLOUT, MAX_JSON) or ""):
-                        return True
-            except EpisodeError:  # said again, by demo, when it is planned
+                    made += log.text("data", ROLLOUT, MAX_JSON) is not None
+            except (EpisodeError, OSError):  # said again, by demo, when it is planned
                 continue
-        return False
+        if made == 0:
+            return ()
+        return (
+            f"{made} of {len(self.files)} files are fresh rollouts of a scripted policy in LIBERO's "
+            "simulator, not published demonstrations",
+        )
 
     def refs(self, cache: Path | None) -> dict[str, list[EpisodeRef]]:
         """Every demo of every file; LIBERO has one split, ``train``."""

@@ -24,10 +24,10 @@ say = Console(stderr=True, highlight=False)
 def announce(made: BuildPlan) -> None:
     for part in made.sources:
         tasks = [task for task in made.shards if task.source == part.source]
-        kind = "a simulated TWIN, not published data" if part.twin else "published data"
+        kind = " is a simulated TWIN, not published data" if part.twin else ""
         say.print(
             f"[bold]{part.source}[/]: {sum(len(t.refs) for t in tasks)} episodes of "
-            f"{part.dataset} ({part.layout}) in {len(tasks)} shard(s); the input is {kind}: "
+            f"{part.dataset} ({part.layout}) in {len(tasks)} shard(s); the input{kind}: "
             f"{escape(part.data)}",
             soft_wrap=True,
         )

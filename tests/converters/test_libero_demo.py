@@ -247,3 +247,9 @@ def test_what_is_no_demo_is_refused(tmp_path, opened):
     (tmp_path / "other.hdf5").write_bytes(b"")
     with pytest.raises(UsageError, match=r"_demo\.hdf5"):
         opened(tmp_path / "other.hdf5")
+
+
+def test_a_demo_whose_name_is_no_text_is_quarantined(tmp_path, opened):
+    path = write_demo(tmp_path / "data")
+    path.write_bytes(path.read_bytes().replace(b"demo_0", b"d\xffmo_0"))
+    assert defect(opened())[0] == Reason.UNDECODABLE_RECORD
