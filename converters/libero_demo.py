@@ -92,8 +92,8 @@ class LiberoDemoSource:
         if made == 0:
             return ()
         return (
-            f"{made} of {len(self.files)} files are fresh rollouts of a scripted policy in LIBERO's "
-            "simulator, not published demonstrations",
+            f"{made} of {len(self.files)} files are fresh rollouts of a scripted policy in "
+            "LIBERO's simulator, not published demonstrations",
         )
 
     def refs(self, cache: Path | None) -> dict[str, list[EpisodeRef]]:
