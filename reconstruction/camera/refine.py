@@ -22,6 +22,9 @@ Floats = NDArray[np.floating]
 _TURN, _SHIFT, _ZOOM, _LATE, _INSET = slice(0, 3), slice(3, 6), 6, 7, 8
 _COLUMNS = 9
 _INSET_SPREAD = 0.3
+# Lines along one outline, and the same outline in the next frame, err together: their errors are
+# this many times what independent lines would have (by the true errors on twins).
+CORRELATION = 4.0
 _LATE_SPREAD = 0.5  # of a step
 _TUKEY = 3.0  # in standard deviations
 _POLISH_REACH = 1.4  # pixels
@@ -36,7 +39,7 @@ class Estimate:
         log_zoom: logarithm of the focal length over the guess.
         late: s by which images lag behind the joints.
         misfit: pixels, robust mean distance of outlines; inf where none was seen.
-        information: (9, 9) inverse covariance, in the columns' order, were lines independent.
+        information: (9, 9) inverse covariance, in the columns' order.
     """
 
     pose: Floats
@@ -151,6 +154,7 @@ def refine(
             scale = _POLISH_REACH
             weight = 4 * weight**2
         weight = weight * np.where(np.abs(offset) < scale, (1 - (offset / scale) ** 2) ** 2, 0)
+        weight /= CORRELATION**2
         rows = _rows(lines, lens, estimate.pose, frames.velocity[chosen])
         estimate = _step(estimate, rows, offset, weight, freedom if turn.free else _FIXED, frames.dt)
     return estimate

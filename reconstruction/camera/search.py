@@ -50,11 +50,12 @@ class Lens:
 
 @dataclass(frozen=True)
 class Found:
-    """Finalists, best first: poses (n, 4, 4), log zoom (n,), scores (n,)."""
+    """Finalists, best first: poses (n, 4, 4), log zoom (n,), scores (n,), and what scored them."""
 
     poses: Floats
     log_zoom: Floats
     scores: Floats
+    scorer: FlowScorer
 
 
 def search_pose(
@@ -85,7 +86,7 @@ def search_pose(
     population = _best(poses, zoom, fine(poses, lens.vectors(zoom)), _FINALISTS)
     poses, zoom, scores = _improve(population, fine, lens, rng, 0.15, 0.01)
     order = np.argsort(-scores, kind="stable")
-    return Found(poses[order], zoom[order], scores[order])
+    return Found(poses[order], zoom[order], scores[order], fine)
 
 
 def random_poses(rng: np.random.Generator, centre: Floats, count: int) -> Floats:

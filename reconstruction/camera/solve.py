@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reconstruction.camera.evidence import flow_pairs, solving_pairs
+from reconstruction.camera.flow_score import FlowScorer
 from reconstruction.camera.problem import CameraProblem, diverse_steps
 from reconstruction.camera.quality import Fit, measure_fit, outline_fit
 from reconstruction.camera.refine import Estimate, FrameSet, Freedom, Round, refine, zoomed
@@ -26,11 +27,33 @@ _CANDIDATES = 4
 _APART = 3.0  # pixels between candidates that are worth refining each
 _TO_BASIN = [Round(10, 6, 100, False)] * 2 + [Round(7, 6, 100, False)] * 2 + [Round(4, 6, 100)]
 _TO_SUBPIXEL = [Round(4, 16, 150)] + [Round(2, 16, 150)] * 2 + [Round(0, 24, 200)] * 4
-_SAME = 1.0  # pixels within which two solutions are one
+_SAME = 2.0  # pixels within which two solutions are one
 _FEWEST_PAIRS = 3
-# Lines along one outline, and the same outline in the next frame, err together. Twins' true errors
-# are this many times what independent lines would have.
-_CORRELATION = 4.0
+# Share of the outline confirmed and flow score with which a search is over; else it is done again
+# from other random poses.
+_SETTLED = (0.5, 0.4)
+_ATTEMPTS = 2
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A start of least squares after its first rounds.
+
+    Attributes:
+        starts: finalists of the search that it stands for.
+        outline: share of its outline that the images confirm.
+        flow: its flow score.
+    """
+
+    estimate: Estimate
+    starts: int
+    outline: float
+    flow: float
+
+    @property
+    def worth(self) -> float:
+        """What the best is chosen by: neither measure makes up for the other."""
+        return self.outline * self.flow
 
 
 @dataclass(frozen=True)
@@ -122,29 +145,32 @@ def _solve(
     if sum(map(len, firsts)) < _FEWEST_PAIRS:
         return CameraSolution(None, None, None, 0.0, "reject", "too few steps to see motion in")
     hand = np.concatenate([ee_poses(p.robot, p.joints)[:, :3, 3] for p in problems])
-    found = search_pose(flow_pairs(problems, firsts), lens, hand.mean(0), starts, rng)
+    pairs = flow_pairs(problems, firsts)
     share = -(-_FRAMES // len(problems))
     frames = FrameSet(problems, [diverse_steps(p, p.solving(), share) for p in problems], renderer)
     points = _watched(problems)
-    begun = [
-        Estimate(pose, float(zoom))
-        for pose, zoom in zip(found.poses, found.log_zoom, strict=True)
-    ]
-    begun = [Estimate(np.asarray(start)) for start in starts] + begun
-    begun = _distinct(begun, lens.K, points)[: _CANDIDATES + len(starts)]
     free = Freedom(lens.spread, True)
-    near = [refine(frames, one, lens.K, free, _TO_BASIN, rng) for one in begun]
-    worth = [_worth(frames, one, lens.K) for one in near]
-    best = near[int(np.argmax(worth))]
-    agreeing = [_gap(one, best, lens.K, points) < 2 * _SAME for one in near]
-    final = refine(frames, best, lens.K, free, _TO_SUBPIXEL, rng)
+    tried: list[Candidate] = []
+    for _ in range(_ATTEMPTS):
+        found = search_pose(pairs, lens, hand.mean(0), starts, rng)
+        begun = [Estimate(np.asarray(start)) for start in starts]
+        begun += [Estimate(p, float(z)) for p, z in zip(found.poses, found.log_zoom, strict=True)]
+        for one, count in _distinct(begun, lens.K, points)[: _CANDIDATES + len(starts)]:
+            near = refine(frames, one, lens.K, free, _TO_BASIN, rng)
+            tried.append(Candidate(near, count, *_worth(frames, near, lens.K, found.scorer)))
+        best = max(tried, key=lambda candidate: candidate.worth)
+        if best.outline >= _SETTLED[0] and best.flow >= _SETTLED[1]:
+            break
+    same = [c.starts for c in tried if _gap(c.estimate, best.estimate, lens.K, points) < _SAME]
+    agreement = sum(same) / sum(candidate.starts for candidate in tried)
+    final = refine(frames, best.estimate, lens.K, free, _TO_SUBPIXEL, rng)
     if final.information is None:
         return CameraSolution(None, None, None, 0.0, "reject", "the robot was not found in view")
     K = zoomed(lens.K, final.log_zoom)
     fit = measure_fit(problems, K, final.pose, final.late, renderer)
-    covariance = np.linalg.inv(final.information)[:6, :6] * _CORRELATION**2
+    covariance = np.linalg.inv(final.information)[:6, :6]
     quality = vars(fit) | {
-        "start_agreement": float(np.mean(agreeing)),
+        "start_agreement": agreement,
         "position_sd_m": float(np.sqrt(np.trace(covariance[3:, 3:]))),
         "rotation_sd_rad": float(np.sqrt(np.trace(covariance[:3, :3]))),
     }
@@ -186,19 +212,30 @@ def _gap(a: Estimate, b: Estimate, K: Floats, points: Floats) -> float:
     return float(np.nanmedian(apart)) if np.isfinite(apart).any() else np.inf
 
 
-def _distinct(estimates: Sequence[Estimate], K: Floats, points: Floats) -> list[Estimate]:
-    kept: list[Estimate] = []
+def _distinct(
+    estimates: Sequence[Estimate], K: Floats, points: Floats
+) -> list[tuple[Estimate, int]]:
+    """Those far apart, and how many each stands for."""
+    kept: list[tuple[Estimate, int]] = []
     for one in estimates:
-        if all(_gap(one, other, K, points) > _APART for other in kept):
-            kept.append(one)
+        near = [i for i, (other, _) in enumerate(kept) if _gap(one, other, K, points) <= _APART]
+        if near:
+            kept[near[0]] = (kept[near[0]][0], kept[near[0]][1] + 1)
+        else:
+            kept.append((one, 1))
     return kept
 
 
-def _worth(frames: FrameSet, estimate: Estimate, K: Floats) -> float:
-    """What a candidate is chosen by: the share of its outline that the images confirm."""
+def _worth(
+    frames: FrameSet, estimate: Estimate, K: Floats, scorer: FlowScorer
+) -> tuple[float, float]:
+    """Share of a candidate's outline that images confirm, and its flow score."""
     if estimate.information is None:
-        return -1.0
+        return 0.0, 0.0
     frames.set_late(estimate.late)
     chosen = np.unique(np.linspace(0, len(frames) - 1, 6).round().astype(int))
-    depth, part = frames.rendered(chosen, zoomed(K, estimate.log_zoom), estimate.pose)
-    return outline_fit(frames.images[chosen], depth, part)[1]
+    lens = zoomed(K, estimate.log_zoom)
+    depth, part = frames.rendered(chosen, lens, estimate.pose)
+    vector = np.array([[lens[0, 0], lens[1, 1], lens[0, 2], lens[1, 2]]])
+    flow = float(scorer.parts(estimate.pose[None], vector)[0, 0])
+    return outline_fit(frames.images[chosen], depth, part)[1], flow
