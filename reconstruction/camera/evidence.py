@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from reconstruction.camera.flow_score import FlowPairs, dense_flow
+from reconstruction.camera.flow_score import FlowPairs, dense_flow, edge_tensor
 from reconstruction.camera.problem import CameraProblem, Steps, moving_pairs
 from robots.kinematics import link_poses
 from robots.surface import surface_points
@@ -50,6 +50,7 @@ def _pairs(problem: CameraProblem, first: Steps) -> tuple[NDArray, ...]:
         points.facing(links[at]),
         dense_flow(images[at], images[after]),
         foreground(images[at], np.median(images, axis=0)),
+        edge_tensor(images[at]),
     )
 
 

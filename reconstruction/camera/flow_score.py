@@ -24,6 +24,11 @@ _BATCH = 64  # poses a launch: bounds the z-buffers' memory
 # Pixels at the working size: less is noise of the flow, more is clipped so that no fast hand or
 # passer-by outweighs the rest.
 FLOOR, CEILING = 1.0, 8.0
+EDGE_CELL = 2  # pixels
+_EDGE_BLUR = 2.0  # pixels over which an edge is felt
+_EDGE_HALF = 40.0  # grey levels (Sobel over 8 pixels' weights) at which an edge counts half
+_FEW_RIM = 10  # points a frame
+_WEIGHTS = np.array([1.0, 1.0, 1.5])  # of flow, overlap and edges in the sum
 _OFTEN = 0.4  # share of frames that cover a cell of which no background is known
 
 wp.config.quiet = True
@@ -40,6 +45,8 @@ def _score(  # type: ignore[no-untyped-def]
     normal: wp.array2d(dtype=wp.vec3),  # type: ignore[valid-type]
     radius: float,
     observed: wp.array3d(dtype=wp.vec2),  # type: ignore[valid-type]
+    edges: wp.array3d(dtype=wp.vec3),  # type: ignore[valid-type]
+    edge_cell: float,
     cell: float,
     rows: int,
     columns: int,
@@ -112,6 +119,35 @@ def _score(  # type: ignore[no-untyped-def]
                 if d_size > floor:
                     said += d_clipped
                     confirmed += agree * d_clipped
+    # Points whose surface is seen edge-on lie on an outline: image edges there should run along it.
+    on_edge = float(0.0)
+    rim = float(0.0)
+    for n in range(now.shape[1]):
+        x = now[p, n]
+        ray = eye - x
+        facing = wp.dot(normal[p, n], ray) / wp.length(ray)
+        if facing > 0.0 and facing < 0.25:
+            a = wp.transform_point(T, x)
+            if a[2] > 0.08:
+                u = fx * a[0] / a[2] + cx
+                v = fy * a[1] / a[2] + cy
+                c = int(wp.floor(u / cell))
+                r = int(wp.floor(v / cell))
+                if c >= 0 and r >= 0 and c < columns and r < rows:
+                    if a[2] < nearest[slot, r, c] + 0.04:
+                        m = wp.normalize(wp.transform_vector(T, normal[p, n]))
+                        across = wp.normalize(wp.vec2(m[0], m[1]))
+                        i = wp.min(int(wp.floor(v / edge_cell)), edges.shape[1] - 1)
+                        j = wp.min(int(wp.floor(u / edge_cell)), edges.shape[2] - 1)
+                        t = edges[p, i, j]
+                        on_edge += (
+                            across[0] * across[0] * t[0]
+                            + 2.0 * across[0] * across[1] * t[1]
+                            + across[1] * across[1] * t[2]
+                        )
+                        rim += 1.0
+    out[b, p, 4] = on_edge
+    out[b, p, 5] = rim
     out[b, p, 0] = explained
     out[b, p, 1] = seen
     out[b, p, 2] = confirmed
@@ -150,6 +186,23 @@ def _overlap(  # type: ignore[no-untyped-def]
     out[b, 1] = either
 
 
+def edge_tensor(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(n, h, w, 3) of images (n, H, W, 3): strength and direction of edges, a structure tensor.
+
+    xx, xy and yy of the gradient's unit vector times a strength 0..1, blurred, so that an edge is
+    felt from some pixels away; every ``EDGE_CELL``-th pixel.
+    """
+    out = []
+    for image in images:
+        grey = cv2.GaussianBlur(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (0, 0), 0.7)
+        gx, gy = (cv2.Sobel(grey, cv2.CV_32F, d, 1 - d, ksize=3) for d in (1, 0))
+        size = np.hypot(gx, gy)
+        share = 1 / ((size + _EDGE_HALF) * np.maximum(size, 1e-3))
+        tensor = np.stack([gx * gx * share, gx * gy * share, gy * gy * share], -1)
+        out.append(cv2.GaussianBlur(tensor, (0, 0), _EDGE_BLUR)[::EDGE_CELL, ::EDGE_CELL])
+    return np.stack(out)
+
+
 @dataclass(frozen=True)
 class FlowPairs:
     """Surface points and observed flow of step pairs.
@@ -159,6 +212,8 @@ class FlowPairs:
             pair; normals at the first.
         flow: (P, h, w, 2) pixels, from the first frame to the second.
         foreground: (P, h, w) 0..1, how surely the first frame differs from the clip's median.
+        edges: (P, h, w, 3) xx, xy and yy of the first frame's edges, see `edge_tensor`, on a grid
+            of ``EDGE_CELL`` pixels.
         area: m^2 of the robot's surface.
     """
 
@@ -167,6 +222,7 @@ class FlowPairs:
     normal: Floats
     flow: NDArray[np.float32]
     foreground: NDArray[np.float32]
+    edges: NDArray[np.float32]
     area: float
 
     def thinned(self, pairs: NDArray[np.integer], points: int) -> FlowPairs:
@@ -177,6 +233,7 @@ class FlowPairs:
             self.normal[pairs, :points],
             self.flow[pairs],
             self.foreground[pairs],
+            self.edges[pairs],
             self.area,
         )
 
@@ -222,6 +279,7 @@ class FlowScorer:
         front = front.reshape(count, rows, cell, columns, cell).mean((2, 4))
         self._device, self._cell, self._pairs = device, cell, count
         self._foreground = self._put(front, float)
+        self._edges = self._put(pairs.edges, wp.vec3)
         self._overlap = wp.empty((_BATCH, 2), dtype=float, device=device)
         self._now, self._then = self._put(pairs.now, wp.vec3), self._put(pairs.then, wp.vec3)
         self._normal = self._put(pairs.normal, wp.vec3)
@@ -231,16 +289,17 @@ class FlowScorer:
         shape = (_BATCH * count, rows, columns)
         self._nearest = wp.empty(shape, dtype=float, device=device)
         self._predicted = wp.empty(shape, dtype=wp.vec2, device=device)
-        self._out = wp.empty((_BATCH, count, 4), dtype=float, device=device)
+        self._out = wp.empty((_BATCH, count, 6), dtype=float, device=device)
 
     def __call__(self, base_from_camera: Floats, lens: Floats) -> Floats:
-        """(B,) sums of flow score and overlap, 0..2; see `parts`."""
-        return self.parts(base_from_camera, lens).sum(1)
+        """(B,) sums of the three `parts`, by their weights."""
+        return np.asarray(self.parts(base_from_camera, lens) @ _WEIGHTS)
 
     def parts(self, base_from_camera: Floats, lens: Floats) -> Floats:
-        """(B, 2) flow score and overlap, each 0..1, of poses (B, 4, 4) with lenses (B, 4) in pixels.
+        """(B, 3) scores, each 0..1, of poses (B, 4, 4) with lenses (B, 4) in pixels.
 
-        Overlap is the soft intersection over union of the predicted robot and the foreground.
+        Flow; overlap, the soft intersection over union of the predicted robot and the foreground;
+        and how much of the robot's rim lies on image edges that run along it.
         """
         sums, overlaps = [], []
         for first in range(0, len(base_from_camera), _BATCH):
@@ -250,7 +309,7 @@ class FlowScorer:
                 self._put(poses[:, :3, 3], wp.vec3),
                 self._put(lens[first : first + _BATCH], wp.vec4),
                 *(self._now, self._then, self._normal, self._radius, self._observed),
-                *(float(self._cell), *self._grid, FLOOR, CEILING),
+                *(self._edges, float(EDGE_CELL), float(self._cell), *self._grid, FLOOR, CEILING),
                 *(self._nearest, self._predicted, self._out),
             ]
             wp.launch(_score, (len(poses), self._pairs), inputs, device=self._device)
@@ -258,12 +317,14 @@ class FlowScorer:
             inputs = [self._nearest, self._foreground, *self._grid, self._pairs, _OFTEN, self._overlap]
             wp.launch(_overlap, len(poses), inputs, device=self._device)
             overlaps.append(self._overlap.numpy()[: len(poses)].copy())
-        explained, seen, confirmed, said = np.concatenate(sums).T
+        explained, seen, confirmed, said, on_edge, rim = np.concatenate(sums).T
         recall = explained / np.maximum(seen, 1e-6)
         precision = confirmed / np.maximum(said, 1e-6)
         flow = 2 * recall * precision / np.maximum(recall + precision, 1e-6)
         both, either = np.concatenate(overlaps).T
-        return np.stack([flow, both / np.maximum(either, 1e-6)], 1)
+        # A rim of a few points, the rest out of view, says little.
+        edge = on_edge / (rim + _FEW_RIM * self._pairs)
+        return np.stack([flow, both / np.maximum(either, 1e-6), edge], 1)
 
     def _put(self, values: Floats, kind: Any) -> Any:
         return wp.array(np.ascontiguousarray(values, np.float32), dtype=kind, device=self._device)

@@ -16,8 +16,8 @@ Floats = NDArray[np.floating]
 _RANDOM = 9000
 _AROUND = 400  # perturbed copies of each start
 _COARSE_CELL, _COARSE_POINTS, _COARSE_PAIRS = 8, 400, 6
-_FINE_CELL, _FINE_POINTS = 4, 3000
-_SURVIVORS, _FINALISTS, _ROUNDS = 60, 12, 60
+_FINE_CELL, _FINE_POINTS = 4, 2000
+_SURVIVORS, _FINALISTS, _ROUNDS, _LAST_ROUNDS = 60, 14, 50, 40
 # m and rad of a search step at scale 1.
 _STEP = 0.25
 
@@ -81,10 +81,10 @@ def search_pose(
     )
     zoom = lens.draw(rng, len(poses))
     population = _best(poses, zoom, coarse(poses, lens.vectors(zoom)), _SURVIVORS)
-    population = _improve(population, coarse, lens, rng, 0.4, 0.03)
+    population = _improve(population, coarse, lens, rng, _ROUNDS, 0.4, 0.03)
     poses, zoom, _ = population
     population = _best(poses, zoom, fine(poses, lens.vectors(zoom)), _FINALISTS)
-    poses, zoom, scores = _improve(population, fine, lens, rng, 0.15, 0.01)
+    poses, zoom, scores = _improve(population, fine, lens, rng, _LAST_ROUNDS, 0.15, 0.01)
     order = np.argsort(-scores, kind="stable")
     return Found(poses[order], zoom[order], scores[order], fine)
 
@@ -130,13 +130,14 @@ def _improve(
     scorer: FlowScorer,
     lens: Lens,
     rng: np.random.Generator,
+    rounds: int,
     step: float,
     least: float,
 ) -> _Population:
     """Each member tries a random step a round; steps grow on success and shrink on failure."""
     poses, zoom, scores = (values.copy() for values in population)
     scale = np.full(len(poses), step)
-    for _ in range(_ROUNDS):
+    for _ in range(rounds):
         turn, shift = rng.normal(0, _STEP, (2, len(poses), 3)) * scale[:, None]
         tried = moved(poses, turn, shift)
         limit = 2.5 * lens.spread

@@ -22,11 +22,20 @@ from robots.surface import surface_points
 
 Floats = NDArray[np.floating]
 Verdict = Literal["good", "usable", "reject"]
-_PAIRS, _FRAMES = 16, 24
+_PAIRS, _FRAMES = 32, 24
 _CANDIDATES = 4
 _APART = 3.0  # pixels between candidates that are worth refining each
-_TO_BASIN = [Round(10, 6, 100, False)] * 2 + [Round(7, 6, 100, False)] * 2 + [Round(4, 6, 100)]
-_TO_SUBPIXEL = [Round(4, 16, 150)] + [Round(2, 16, 150)] * 2 + [Round(0, 24, 200)] * 4
+_TO_BASIN = [
+    *[Round(14, 8, 80, False)] * 2,
+    *[Round(10, 8, 80, False)] * 2,
+    *[Round(6, 8, 80, False)] * 2,
+]
+_TO_SUBPIXEL = [
+    Round(4, 12, 100, False),
+    Round(4, 12, 100),
+    *[Round(2, 12, 150)] * 2,
+    *[Round(0, 24, 200)] * 3,
+]
 _SAME = 2.0  # pixels within which two solutions are one
 _FEWEST_PAIRS = 3
 # Share of the outline confirmed and flow score with which a search is over; else it is done again
