@@ -42,7 +42,9 @@ def contour_lines(
     Args:
         depth, part: (n, H, W) as `RobotRenderer` gives them.
     """
-    frames = [_of_frame(d, p, i, count, rng) for i, (d, p) in enumerate(zip(depth, part, strict=True))]
+    frames = [
+        _of_frame(d, p, i, count, rng) for i, (d, p) in enumerate(zip(depth, part, strict=True))
+    ]
     lines = Lines(*(np.concatenate(column) for column in zip(*frames, strict=True)))
     return replace(lines, point=lines.point + lines.normal * _beyond(part, lines)[:, None])
 

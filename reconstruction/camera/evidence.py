@@ -33,8 +33,9 @@ def scoring_pairs(problem: CameraProblem, count: int) -> Steps:
 def flow_pairs(problems: Sequence[CameraProblem], firsts: Sequence[Steps]) -> FlowPairs:
     """Pairs (t, t + 1) of each clip, put together."""
     parts = [_pairs(problem, first) for problem, first in zip(problems, firsts, strict=True)]
-    arrays = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return FlowPairs(*arrays, surface_points(problems[0].robot.name, _POINTS).area)
+    now, then, normal, flow, front, edges = map(np.concatenate, zip(*parts, strict=True))
+    area = surface_points(problems[0].robot.name, _POINTS).area
+    return FlowPairs(now, then, normal, flow, front, edges, area)
 
 
 def _pairs(problem: CameraProblem, first: Steps) -> tuple[NDArray, ...]:

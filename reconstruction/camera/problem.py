@@ -88,7 +88,7 @@ class CameraProblem:
 
 
 def moving_pairs(problem: CameraProblem, first: Steps, count: int) -> Steps:
-    """At most ``count`` of the steps ``first`` for pairs (t, t + 1): fast, and far apart in posture."""
+    """At most ``count`` of ``first`` for pairs (t, t + 1): fast, and far apart in posture."""
     if len(first) == 0:
         return first
     joints = problem.joints

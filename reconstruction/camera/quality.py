@@ -20,7 +20,7 @@ from robots.render import RobotRenderer
 Floats = NDArray[np.floating]
 _FRAMES, _PAIRS, _LINES = 10, 8, 200
 _CLEAR = 0.3  # matting weight from which an edge counts as one
-_NEAR = 1.0  # pixels within which it confirms the outline
+_NEAR = 1.5  # pixels within which it confirms the outline
 _UNCOVERED = 3  # frames that show a pixel without the robot, for its background to be known
 _RING = 20  # pixels around the robot in which foreground counts
 
@@ -32,7 +32,7 @@ class Fit:
     Attributes:
         silhouette_iou: of the rendered robot and what differs from the background behind it.
         edge_px: median distance of clear image edges from the outline, at the working size.
-        edge_share: of the outline that has a clear edge within a pixel.
+        edge_share: of the outline that has a clear edge within 1.5 pixels.
         flow_score: 0..1, see `flow_score`.
         robot_share: of the image that the robot covers.
     """
@@ -60,7 +60,9 @@ def measure_fit(
     share = -(-_FRAMES // len(problems))
     held = [diverse_steps(p, p.held_back(), share) for p in problems]
     others = [diverse_steps(p, p.solving(), 2 * share) for p in problems]
-    frames = FrameSet(problems, [np.concatenate(pair) for pair in zip(held, others, strict=True)], renderer)
+    frames = FrameSet(
+        problems, [np.concatenate(pair) for pair in zip(held, others, strict=True)], renderer
+    )
     scored = np.concatenate(
         [np.arange(len(h) + len(o)) < len(h) for h, o in zip(held, others, strict=True)]
     )

@@ -25,9 +25,11 @@ _INSET_SPREAD = 0.3
 # Lines along one outline, and the same outline in the next frame, err together: their errors are
 # this many times what independent lines would have (by the true errors on twins).
 CORRELATION = 4.0
-_LATE_SPREAD = 0.5  # of a step
+# Of a step: what `reconstruction.timing` leaves open. More is another trajectory's business.
+_LATE_SPREAD, _LATEST = 0.25, 0.6
 _TUKEY = 3.0  # in standard deviations
-_POLISH_REACH = 1.4  # pixels
+# Lines that cannot tell pull an offset to zero: from afar, steps are made longer by this factor.
+_FAR, _HASTE = 5.0, 1.6
 
 
 @dataclass(frozen=True)
@@ -109,16 +111,16 @@ class Round:
     """One step of least squares.
 
     Attributes:
-        reach: pixels that are searched across the outline; 0: matting, for what is near already.
+        reach: pixels that are searched across the outline.
         frames: how many.
         lines: a frame.
-        free: whether zoom and lateness are.
+        matte: by matting, for what is near already; ``reach`` is `COARSE` or `FINE`.
     """
 
-    reach: int
+    reach: float
     frames: int
     lines: int
-    free: bool = True
+    matte: bool = False
 
 
 def refine(
@@ -144,23 +146,22 @@ def refine(
         if len(lines) < 3 * _COLUMNS:
             return replace(estimate, misfit=np.inf, information=None)
         images = frames.images[chosen]
-        if turn.reach:
+        if not turn.matte:
             odds = colour_odds(images, part, frames.velocity.shape[1])
             offset, variance = region_offsets(images, lines, odds, turn.reach)
+            if turn.reach > _FAR:
+                offset = offset * _HASTE
             scale = _TUKEY * max(1.4826 * float(np.median(np.abs(offset))), 0.7)
             weight = 1 / (variance + 0.3)
         else:
-            offset, weight = matte_offsets(images, lines)
-            scale = _POLISH_REACH
+            offset, weight = matte_offsets(images, lines, turn.reach)
+            scale = turn.reach
             weight = 4 * weight**2
         weight = weight * np.where(np.abs(offset) < scale, (1 - (offset / scale) ** 2) ** 2, 0)
         weight /= CORRELATION**2
         rows = _rows(lines, lens, estimate.pose, frames.velocity[chosen])
-        estimate = _step(estimate, rows, offset, weight, freedom if turn.free else _FIXED, frames.dt)
+        estimate = _step(estimate, rows, offset, weight, freedom, frames.dt)
     return estimate
-
-
-_FIXED = Freedom(0.0, False)
 
 
 def zoomed(K: Floats, log_zoom: float) -> Floats:
@@ -220,7 +221,7 @@ def _step(
     return Estimate(
         pose=np.asarray(estimate.pose @ make_pose(turn, change[_SHIFT])),
         log_zoom=estimate.log_zoom + float(change[_ZOOM]),
-        late=estimate.late + float(change[_LATE]),
+        late=float(np.clip(estimate.late + change[_LATE], -_LATEST * dt, _LATEST * dt)),
         misfit=misfit if weight.sum() > 0 else np.inf,
         information=information,
     )

@@ -90,7 +90,7 @@ def search_pose(
 
 
 def random_poses(rng: np.random.Generator, centre: Floats, count: int) -> Floats:
-    """base_from_camera (count, 4, 4) around a robot: anywhere from which its hand can be watched."""
+    """base_from_camera (count, 4, 4) anywhere from which a robot's hand can be watched."""
     direction = rng.standard_normal((count, 3))
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
     direction[:, 2] = np.where(direction[:, 2] < -0.4, -direction[:, 2], direction[:, 2])
@@ -107,7 +107,8 @@ def random_poses(rng: np.random.Generator, centre: Floats, count: int) -> Floats
 
 def moved(poses: Floats, turn: Floats, shift: Floats) -> Floats:
     """Poses (n, 4, 4) turned by rotation vectors (n, 3) rad and shifted by (n, 3) m, in their own
-    frame."""
+    frame.
+    """
     return np.asarray(poses @ make_pose(Rotation.from_rotvec(turn).as_matrix(), shift))
 
 
@@ -141,9 +142,15 @@ def _improve(
         turn, shift = rng.normal(0, _STEP, (2, len(poses), 3)) * scale[:, None]
         tried = moved(poses, turn, shift)
         limit = 2.5 * lens.spread
-        tried_zoom = np.clip(zoom + lens.spread * scale * rng.standard_normal(len(zoom)), -limit, limit)
+        tried_zoom = np.clip(
+            zoom + lens.spread * scale * rng.standard_normal(len(zoom)), -limit, limit
+        )
         value = scorer(tried, lens.vectors(tried_zoom))
         better = value > scores
-        poses[better], zoom[better], scores[better] = tried[better], tried_zoom[better], value[better]
+        poses[better], zoom[better], scores[better] = (
+            tried[better],
+            tried_zoom[better],
+            value[better],
+        )
         scale = np.where(better, scale * 1.1, np.maximum(scale * 0.93, least))
     return poses, zoom, scores

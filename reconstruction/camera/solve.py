@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from reconstruction.camera.appearance import COARSE, FINE
 from reconstruction.camera.evidence import flow_pairs, solving_pairs
 from reconstruction.camera.flow_score import FlowScorer
 from reconstruction.camera.problem import CameraProblem, diverse_steps
 from reconstruction.camera.quality import Fit, measure_fit, outline_fit
 from reconstruction.camera.refine import Estimate, FrameSet, Freedom, Round, refine, zoomed
-from reconstruction.camera.search import Lens, search_pose
+from reconstruction.camera.search import Lens, moved, search_pose
 from robo4d.geometry import invert, project, transform
 from robots.kinematics import ee_poses, link_poses
 from robots.render import RobotRenderer
@@ -25,22 +26,25 @@ Verdict = Literal["good", "usable", "reject"]
 _PAIRS, _FRAMES = 32, 24
 _CANDIDATES = 4
 _APART = 3.0  # pixels between candidates that are worth refining each
-_TO_BASIN = [
-    *[Round(14, 8, 80, False)] * 2,
-    *[Round(10, 8, 80, False)] * 2,
-    *[Round(6, 8, 80, False)] * 2,
-]
+# From what a search leaves to within a pixel: first as if it were some ten pixels, which clutter
+# disturbs least; where that settles nothing, from twice as far.
+_TO_BASIN = (
+    [Round(reach, 8, 100) for reach in (10, 10, 7, 7, 4, 4)],
+    [Round(reach, 8, 100) for reach in (20, 20, 20, 14, 14, 14, 8, 8, 8, 4, 4)],
+)
+# The best candidate is shaken, and falls back or into something better; deviations in rad and m.
+_SHAKES, _SHAKE = 2, 0.04
 _TO_SUBPIXEL = [
-    Round(4, 12, 100, False),
-    Round(4, 12, 100),
-    *[Round(2, 12, 150)] * 2,
-    *[Round(0, 24, 200)] * 3,
+    *[Round(4, 12, 120)] * 2,
+    *[Round(COARSE, 16, 150, matte=True)] * 3,
+    *[Round(FINE, 24, 250, matte=True)] * 4,
 ]
 _SAME = 2.0  # pixels within which two solutions are one
 _FEWEST_PAIRS = 3
 # Share of the outline confirmed and flow score with which a search is over; else it is done again
 # from other random poses.
-_SETTLED = (0.5, 0.4)
+_SETTLED = (0.5, 0.35)
+_AGREEING = 2  # starts far apart that must have ended in one pose
 _ATTEMPTS = 2
 
 
@@ -164,13 +168,25 @@ def _solve(
         found = search_pose(pairs, lens, hand.mean(0), starts, rng)
         begun = [Estimate(np.asarray(start)) for start in starts]
         begun += [Estimate(p, float(z)) for p, z in zip(found.poses, found.log_zoom, strict=True)]
-        for one, count in _distinct(begun, lens.K, points)[: _CANDIDATES + len(starts)]:
-            near = refine(frames, one, lens.K, free, _TO_BASIN, rng)
-            tried.append(Candidate(near, count, *_worth(frames, near, lens.K, found.scorer)))
-        best = max(tried, key=lambda candidate: candidate.worth)
-        if best.outline >= _SETTLED[0] and best.flow >= _SETTLED[1]:
-            break
-    same = [c.starts for c in tried if _gap(c.estimate, best.estimate, lens.K, points) < _SAME]
+        distinct = _distinct(begun, lens.K, points)[: _CANDIDATES + len(starts)]
+        for rounds in _TO_BASIN:
+            follow = _Follow(frames, lens.K, free, rng, found.scorer)
+            tried += [follow(one, rounds, count) for one, count in distinct]
+            for _ in range(_SHAKES):
+                top = max(tried, key=lambda candidate: candidate.worth).estimate
+                turn, shift = rng.normal(0, _SHAKE, (2, 1, 3))
+                shaken = replace(top, pose=moved(top.pose[None], turn, shift)[0])
+                tried.append(follow(shaken, _TO_BASIN[0], 0))
+            best = max(tried, key=lambda candidate: candidate.worth)
+            same = [
+                c.starts for c in tried if _gap(c.estimate, best.estimate, lens.K, points) < _SAME
+            ]
+            confirmed = best.outline >= _SETTLED[0] and best.flow >= _SETTLED[1]
+            if confirmed and sum(count > 0 for count in same) >= _AGREEING:
+                break
+        else:
+            continue
+        break
     agreement = sum(same) / sum(candidate.starts for candidate in tried)
     final = refine(frames, best.estimate, lens.K, free, _TO_SUBPIXEL, rng)
     if final.information is None:
@@ -235,16 +251,26 @@ def _distinct(
     return kept
 
 
-def _worth(
-    frames: FrameSet, estimate: Estimate, K: Floats, scorer: FlowScorer
-) -> tuple[float, float]:
-    """Share of a candidate's outline that images confirm, and its flow score."""
-    if estimate.information is None:
-        return 0.0, 0.0
-    frames.set_late(estimate.late)
-    chosen = np.unique(np.linspace(0, len(frames) - 1, 6).round().astype(int))
-    lens = zoomed(K, estimate.log_zoom)
-    depth, part = frames.rendered(chosen, lens, estimate.pose)
-    vector = np.array([[lens[0, 0], lens[1, 1], lens[0, 2], lens[1, 2]]])
-    flow = float(scorer.parts(estimate.pose[None], vector)[0, 0])
-    return outline_fit(frames.images[chosen], depth, part)[1], flow
+@dataclass(frozen=True)
+class _Follow:
+    """Follows a start to a candidate."""
+
+    frames: FrameSet
+    K: Floats
+    freedom: Freedom
+    rng: np.random.Generator
+    scorer: FlowScorer
+
+    def __call__(self, begin: Estimate, rounds: Sequence[Round], starts: int) -> Candidate:
+        near = refine(self.frames, begin, self.K, self.freedom, rounds, self.rng)
+        if near.information is None:
+            return Candidate(near, starts, 0.0, 0.0)
+        self.frames.set_late(near.late)
+        chosen = np.unique(np.linspace(0, len(self.frames) - 1, 6).round().astype(int))
+        lens = zoomed(self.K, near.log_zoom)
+        depth, part = self.frames.rendered(chosen, lens, near.pose)
+        outline = outline_fit(self.frames.images[chosen], depth, part)[1]
+        vector = np.array([[lens[0, 0], lens[1, 1], lens[0, 2], lens[1, 2]]])
+        return Candidate(
+            near, starts, outline, float(self.scorer.parts(near.pose[None], vector)[0, 0])
+        )
