@@ -128,7 +128,8 @@ def _bin(colours: Floats) -> NDArray[np.int64]:
 
 def _count(link: NDArray[np.int64], colour: NDArray[np.int64], links: int) -> Floats:
     size = _BINS**3
-    return np.bincount(link * size + colour, minlength=links * size).reshape(links, size)
+    counts = np.bincount(link * size + colour, minlength=links * size)
+    return counts.reshape(links, size).astype(np.float64)
 
 
 def _share(counts: Floats) -> Floats:

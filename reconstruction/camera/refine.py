@@ -152,7 +152,7 @@ def refine(
             if turn.reach > _FAR:
                 offset = offset * _HASTE
             scale = _TUKEY * max(1.4826 * float(np.median(np.abs(offset))), 0.7)
-            weight = 1 / (variance + 0.3)
+            weight: Floats = 1 / (variance + 0.3)
         else:
             offset, weight = matte_offsets(images, lines, turn.reach)
             scale = turn.reach

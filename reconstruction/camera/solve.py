@@ -13,7 +13,7 @@ from reconstruction.camera.appearance import COARSE, FINE
 from reconstruction.camera.evidence import flow_pairs, solving_pairs
 from reconstruction.camera.flow_score import FlowScorer
 from reconstruction.camera.problem import CameraProblem, diverse_steps
-from reconstruction.camera.quality import Fit, measure_fit, outline_fit
+from reconstruction.camera.quality import measure_fit, outline_fit
 from reconstruction.camera.refine import Estimate, FrameSet, Freedom, Round, refine, zoomed
 from reconstruction.camera.search import Lens, moved, search_pose
 from robo4d.geometry import invert, project, transform
@@ -46,6 +46,11 @@ _FEWEST_PAIRS = 3
 _SETTLED = (0.5, 0.35)
 _AGREEING = 2  # starts far apart that must have ended in one pose
 _ATTEMPTS = 2
+
+
+# Verdicts: share of the outline, and flow score; see docs/camera.md.
+_GOOD, _USABLE = (0.68, 0.35), (0.6, 0.25)
+_LOOSE = (0.02, np.radians(1.5))  # standard deviations in m and rad beyond which nothing is known
 
 
 @dataclass(frozen=True)
@@ -95,9 +100,9 @@ class CameraSolution:
 
 def solve_camera(
     problems: Sequence[CameraProblem],
+    K: Floats,
     *,
-    K: Floats | None = None,
-    focal: tuple[float, float] | None = None,
+    spread: float = 0.0,
     starts: Sequence[Floats] = (),
     seed: int = 0,
     renderer: RobotRenderer | None = None,
@@ -106,14 +111,14 @@ def solve_camera(
 
     Args:
         problems: clips of one and the same unmoved camera, of one size.
-        K: (3, 3) pixels, if known.
-        focal: else the guess in pixels and its relative standard deviation; pixels are taken as
-            square, and the principal point as the image's middle.
+        K: (3, 3) pixels of the frames, known or guessed.
+        spread: relative standard deviation of the guessed focal lengths; 0: ``K`` is known. Their
+            ratio and the principal point are taken as they are.
         starts: base_from_camera (4, 4) to be tried beside thousands of random ones. None is
             trusted: each is scored like any other.
         renderer: one of the problems' robot at ``working_size``; made here if not given.
     """
-    lens = _lens(problems[0], K, focal)
+    lens = Lens(_at_working_size(problems[0], K), spread)
     if renderer is None:
         with RobotRenderer(problems[0].robot, *problems[0].working_size) as own:
             return _solve(problems, lens, starts, seed, own)
@@ -126,24 +131,16 @@ def score_pose(
     base_from_camera: Floats,
     renderer: RobotRenderer | None = None,
 ) -> dict[str, float | None]:
-    """Measures of a given camera on the held-back steps, as `solve_camera` gives them."""
-    lens = _lens(problems[0], K, None)
+    """Measures of a given camera on the held-back steps, see `quality.Fit`."""
+    K = _at_working_size(problems[0], K)
     if renderer is None:
         with RobotRenderer(problems[0].robot, *problems[0].working_size) as own:
-            return vars(measure_fit(problems, lens.K, base_from_camera, 0.0, own))
-    return vars(measure_fit(problems, lens.K, base_from_camera, 0.0, renderer))
+            return vars(measure_fit(problems, K, base_from_camera, 0.0, own))
+    return vars(measure_fit(problems, K, base_from_camera, 0.0, renderer))
 
 
-def _lens(problem: CameraProblem, K: Floats | None, focal: tuple[float, float] | None) -> Lens:
-    """At the working size."""
-    to_working = np.diag([problem.scale, problem.scale, 1.0])
-    if K is not None:
-        return Lens(to_working @ K)
-    if focal is None:
-        raise ValueError("solve_camera needs K, or focal=(guess in pixels, relative deviation)")
-    height, width = problem.size
-    guess = np.array([[focal[0], 0, width / 2], [0, focal[0], height / 2], [0, 0, 1.0]])
-    return Lens(to_working @ guess, focal[1])
+def _at_working_size(problem: CameraProblem, K: Floats) -> Floats:
+    return np.asarray(np.diag([problem.scale, problem.scale, 1.0]) @ K)
 
 
 def _solve(
@@ -187,19 +184,20 @@ def _solve(
         else:
             continue
         break
-    agreement = sum(same) / sum(candidate.starts for candidate in tried)
+    agreeing = sum(count > 0 for count in same)
     final = refine(frames, best.estimate, lens.K, free, _TO_SUBPIXEL, rng)
     if final.information is None:
         return CameraSolution(None, None, None, 0.0, "reject", "the robot was not found in view")
     K = zoomed(lens.K, final.log_zoom)
     fit = measure_fit(problems, K, final.pose, final.late, renderer)
     covariance = np.linalg.inv(final.information)[:6, :6]
-    quality = vars(fit) | {
-        "start_agreement": agreement,
+    quality: dict[str, float | None] = vars(fit) | {
+        "start_agreement": sum(same) / sum(candidate.starts for candidate in tried),
+        "agreeing_starts": float(agreeing),
         "position_sd_m": float(np.sqrt(np.trace(covariance[3:, 3:]))),
         "rotation_sd_rad": float(np.sqrt(np.trace(covariance[:3, :3]))),
     }
-    verdict, why = judge(fit, quality)
+    verdict, why = judge(quality)
     scale = problems[0].scale
     return CameraSolution(
         base_from_camera=final.pose,
@@ -212,9 +210,20 @@ def _solve(
     )
 
 
-def judge(fit: Fit, quality: dict[str, float | None]) -> tuple[Verdict, str]:
-    """The verdict on a camera; see docs/camera.md for how the limits were found."""
-    return "usable", "not judged"
+def judge(quality: dict[str, float | None]) -> tuple[Verdict, str]:
+    """The verdict on a camera, by its measures, and why."""
+    outline, flow = quality["edge_share"] or 0.0, quality["flow_score"] or 0.0
+    agreeing = quality["agreeing_starts"] or 0.0
+    position, turn = quality["position_sd_m"] or np.inf, quality["rotation_sd_rad"] or np.inf
+    says = f"{outline:.0%} of the outline has an image edge, flow score {flow:.2f}"
+    if position > _LOOSE[0] or turn > _LOOSE[1]:
+        return "reject", f"the pose is loose: {1000 * position:.0f} mm, {np.degrees(turn):.1f} deg"
+    if outline < _USABLE[0] or flow < _USABLE[1]:
+        return "reject", says
+    says += f", {agreeing:.0f} starts agree"
+    if outline >= _GOOD[0] and flow >= _GOOD[1] and agreeing >= _AGREEING:
+        return "good", says
+    return "usable", says
 
 
 def _watched(problems: Sequence[CameraProblem]) -> Floats:
