@@ -1,0 +1,226 @@
+"""Camera pose by least squares on the robot's outline: from some ten pixels off to a fraction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from reconstruction.camera.appearance import colour_odds, matte_offsets, region_offsets
+from reconstruction.camera.contours import Lines, contour_lines
+from reconstruction.camera.problem import CameraProblem, Steps
+from robo4d.geometry import invert, make_pose, transform
+from robots.kinematics import link_poses
+from robots.render import RobotRenderer
+
+Floats = NDArray[np.floating]
+# Columns of the least squares: turn (rad), shift (m), logarithm of focal length, lateness (s), and
+# how far all outlines lie outside the model's (pixels): shading and blur, not geometry.
+_TURN, _SHIFT, _ZOOM, _LATE, _INSET = slice(0, 3), slice(3, 6), 6, 7, 8
+_COLUMNS = 9
+_INSET_SPREAD = 0.3
+# Lines along one outline, and the same outline in the next frame, err together: their errors are
+# this many times what independent lines would have (by the true errors on twins).
+CORRELATION = 4.0
+_LATE_SPREAD = 0.5  # of a step
+_TUKEY = 3.0  # in standard deviations
+_POLISH_REACH = 1.4  # pixels
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A camera at the working size.
+
+    Attributes:
+        pose: base_from_camera (4, 4).
+        log_zoom: logarithm of the focal length over the guess.
+        late: s by which images lag behind the joints.
+        misfit: pixels, robust mean distance of outlines; inf where none was seen.
+        information: (9, 9) inverse covariance, in the columns' order.
+    """
+
+    pose: Floats
+    log_zoom: float = 0.0
+    late: float = 0.0
+    misfit: float = np.inf
+    information: Floats | None = None
+
+
+class FrameSet:
+    """Frames of one camera from one or several clips, with the robot's states and velocities.
+
+    Args:
+        steps: of each clip.
+    """
+
+    def __init__(
+        self, problems: Sequence[CameraProblem], steps: Sequence[Steps], renderer: RobotRenderer
+    ) -> None:
+        self._problems, self._steps, self._render = problems, steps, renderer
+        self.images = np.concatenate(
+            [problem.frames(chosen) for problem, chosen in zip(problems, steps, strict=True)]
+        ).astype(np.float32)
+        self.dt = float(np.median(np.concatenate([np.diff(problem.time) for problem in problems])))
+        self._late: float | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def set_late(self, late: float) -> None:
+        """Take the robot's states from ``late`` s before each frame."""
+        if late == self._late:
+            return
+        self._late = late
+        robot = self._problems[0].robot
+        joints, fingers, velocity = [], [], []
+        for problem, steps in zip(self._problems, self._steps, strict=True):
+            time = problem.time[steps] - late
+            state = problem.states_at(time)
+            before, after = (problem.states_at(time + d) for d in (-self.dt / 2, self.dt / 2))
+            change = link_poses(robot, *after) - link_poses(robot, *before)
+            joints.append(state[0])
+            fingers.append(state[1])
+            velocity.append(change / self.dt @ invert(link_poses(robot, *state)))
+        self.joints, self.fingers = np.concatenate(joints), np.concatenate(fingers)
+        self.velocity = np.concatenate(velocity)  # (n, L, 4, 4): d(point)/dt = velocity @ point
+
+    def rendered(
+        self, chosen: NDArray[np.integer], K: Floats, pose: Floats
+    ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """Robot depth and parts (n, h, w) of the chosen frames."""
+        n = len(chosen)
+        many = np.repeat(K[None], n, 0), np.repeat(pose[None], n, 0)
+        return self._render(self.joints[chosen], self.fingers[chosen], *many)
+
+
+@dataclass(frozen=True)
+class Freedom:
+    """What is solved beside the pose: standard deviation of log focal length, and lateness."""
+
+    zoom: float
+    late: bool
+
+
+@dataclass(frozen=True)
+class Round:
+    """One step of least squares.
+
+    Attributes:
+        reach: pixels that are searched across the outline; 0: matting, for what is near already.
+        frames: how many.
+        lines: a frame.
+        free: whether zoom and lateness are.
+    """
+
+    reach: int
+    frames: int
+    lines: int
+    free: bool = True
+
+
+def refine(
+    frames: FrameSet,
+    estimate: Estimate,
+    K: Floats,
+    freedom: Freedom,
+    rounds: Sequence[Round],
+    rng: np.random.Generator,
+) -> Estimate:
+    """Gauss-Newton steps, one a round.
+
+    Args:
+        K: (3, 3) the guess at the working size, whose focal lengths ``log_zoom`` scales.
+    """
+    for turn in rounds:
+        frames.set_late(estimate.late)
+        spread = np.linspace(0, len(frames) - 1, min(turn.frames, len(frames)))
+        chosen = np.unique(spread.round().astype(int))
+        lens = zoomed(K, estimate.log_zoom)
+        depth, part = frames.rendered(chosen, lens, estimate.pose)
+        lines = contour_lines(depth, part, turn.lines, rng)
+        if len(lines) < 3 * _COLUMNS:
+            return replace(estimate, misfit=np.inf, information=None)
+        images = frames.images[chosen]
+        if turn.reach:
+            odds = colour_odds(images, part, frames.velocity.shape[1])
+            offset, variance = region_offsets(images, lines, odds, turn.reach)
+            scale = _TUKEY * max(1.4826 * float(np.median(np.abs(offset))), 0.7)
+            weight = 1 / (variance + 0.3)
+        else:
+            offset, weight = matte_offsets(images, lines)
+            scale = _POLISH_REACH
+            weight = 4 * weight**2
+        weight = weight * np.where(np.abs(offset) < scale, (1 - (offset / scale) ** 2) ** 2, 0)
+        weight /= CORRELATION**2
+        rows = _rows(lines, lens, estimate.pose, frames.velocity[chosen])
+        estimate = _step(estimate, rows, offset, weight, freedom if turn.free else _FIXED, frames.dt)
+    return estimate
+
+
+_FIXED = Freedom(0.0, False)
+
+
+def zoomed(K: Floats, log_zoom: float) -> Floats:
+    """K with both focal lengths scaled."""
+    return np.asarray(np.diag([np.exp(log_zoom)] * 2 + [1.0]) @ (K - _middle(K)) + _middle(K))
+
+
+def _middle(K: Floats) -> Floats:
+    out = np.zeros((3, 3))
+    out[:2, 2] = K[:2, 2]
+    return out
+
+
+def _rows(lines: Lines, K: Floats, pose: Floats, velocity: Floats) -> Floats:
+    """(N, 9) change of the outline along the normal by each unknown.
+
+    The pose is turned and shifted in the camera's own frame: a point X of the camera becomes
+    X - shift - turn x X. The outline is taken as fixed to the surface, which is true to first
+    order (a smooth outline slides along the line of sight).
+    """
+    fx, fy = K[0, 0], K[1, 1]
+    z = lines.depth
+    x, y = ((lines.point - K[:2, 2]) / [fx, fy] * z[:, None]).T
+    # Of (u, v) along the normal by the point: (N, 3).
+    n = lines.normal * [fx, fy] / z[:, None]
+    by_point = np.stack([n[:, 0], n[:, 1], -(n[:, 0] * x + n[:, 1] * y) / z], 1)
+    point = np.stack([x, y, z], 1)
+    moves = velocity[lines.frame, lines.link]
+    speed = np.einsum("nij,nj->ni", moves[:, :3, :3], transform(pose, point)) + moves[:, :3, 3]
+    rows = np.empty((len(lines), _COLUMNS))
+    rows[:, _TURN] = np.cross(by_point, point)
+    rows[:, _SHIFT] = -by_point
+    rows[:, _ZOOM] = (lines.normal * (lines.point - K[:2, 2])).sum(1)
+    rows[:, _LATE] = -(by_point * (speed @ pose[:3, :3])).sum(1)
+    rows[:, _INSET] = 1.0
+    return rows
+
+
+def _step(
+    estimate: Estimate, rows: Floats, offset: Floats, weight: Floats, freedom: Freedom, dt: float
+) -> Estimate:
+    """One step of weighted least squares with priors on all but the pose."""
+    spread = np.full(_COLUMNS, np.inf)
+    spread[_ZOOM] = freedom.zoom or 1e-6
+    spread[_LATE] = _LATE_SPREAD * dt if freedom.late else 1e-7
+    spread[_INSET] = _INSET_SPREAD
+    now = np.zeros(_COLUMNS)
+    now[_ZOOM], now[_LATE] = estimate.log_zoom, estimate.late
+    # A held unknown keeps its value, which need not be its prior's middle.
+    now[(spread < 1e-5)] = 0.0
+    information = rows.T @ (weight[:, None] * rows) + np.diag(spread**-2.0)
+    right = rows.T @ (weight * offset) - now * spread**-2.0
+    damped = information + np.diag(np.diag(information)) * 1e-5
+    change = np.linalg.solve(damped, right)
+    turn = Rotation.from_rotvec(change[_TURN]).as_matrix()
+    misfit = float(np.sqrt((weight * offset**2).sum() / max(weight.sum(), 1e-9)))
+    return Estimate(
+        pose=np.asarray(estimate.pose @ make_pose(turn, change[_SHIFT])),
+        log_zoom=estimate.log_zoom + float(change[_ZOOM]),
+        late=estimate.late + float(change[_LATE]),
+        misfit=misfit if weight.sum() > 0 else np.inf,
+        information=information,
+    )
