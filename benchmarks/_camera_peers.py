@@ -25,6 +25,7 @@ _ICP_FRAMES, _ICP_PIXELS, _ICP_SURFACE = 16, 300, 4000
 _ICP_ROUNDS, _ICP_STILL = 60, 1e-5  # m and rad of the last step
 # Distances that count shrink from the first to the last, m.
 _ICP_FAR, _ICP_NEAR = 0.4, 0.01
+_ICP_STEP = 0.1  # m and rad at most in a round; without a limit it diverges from 10 deg
 _MASK_FRAMES, _MASK_WIDTH = 6, 160
 _FOREGROUND = 30.0  # grey levels, of three channels together, off the temporal median
 _ALWAYS = 0.7  # share of frames that cover a pixel whose background was never seen
@@ -45,6 +46,7 @@ def icp_pose(clip: CameraClip, start: Floats) -> Floats:
     placed, normals = surface.placed(links), surface.facing(links)
     trees = [cKDTree(points) for points in placed]
     clouds = [_robot_points(clip, t) for t in steps]
+    middle = placed.reshape(-1, 3).mean(0)
     pose = np.asarray(start, float)
     for turn in range(_ICP_ROUNDS):
         reach = _ICP_FAR * (_ICP_NEAR / _ICP_FAR) ** (turn / (_ICP_ROUNDS - 1))
@@ -56,13 +58,16 @@ def icp_pose(clip: CameraClip, start: Floats) -> Floats:
             normal, point = normals[i][nearest[found]], placed[i][nearest[found]]
             seen = ((pose[:3, 3] - point) * normal).sum(1) > 0
             at, normal, point = at[found][seen], normal[seen], point[seen]
-            rows.append(np.concatenate([np.cross(at, normal), normal], axis=1))
+            # Turns are about the robot's middle, so that limiting a step limits what it moves.
+            rows.append(np.concatenate([np.cross(at - middle, normal), normal], axis=1))
             gaps.append(((point - at) * normal).sum(1))
         a, b = np.concatenate(rows), np.concatenate(gaps)
         if len(a) < 50:
             return pose
-        change = np.linalg.solve(a.T @ a + 1e-9 * len(a) * np.eye(6), a.T @ b)
-        pose = make_pose(Rotation.from_rotvec(change[:3]).as_matrix(), change[3:]) @ pose
+        change = np.linalg.solve(a.T @ a + 1e-6 * len(a) * np.eye(6), a.T @ b)
+        change *= min(1.0, _ICP_STEP / max(np.abs(change).max(), 1e-12))
+        rotation = Rotation.from_rotvec(change[:3]).as_matrix()
+        pose = make_pose(rotation, middle + change[3:] - rotation @ middle) @ pose
         if turn > _ICP_ROUNDS / 2 and np.abs(change).max() < _ICP_STILL:
             break
     return pose
