@@ -187,6 +187,7 @@ def _solved(clip: CameraClip, trial: Trial) -> dict[str, Any]:
     quality = {name: _plain(value) for name, value in solution.quality.items()}
     covariance = solution.covariance
     return judged(clip, solution.base_from_camera, solution.K) | {
+        "late_error_s": solution.late - clip.latency_s,
         "verdict": solution.verdict,
         "why": solution.why,
         "quality": quality,
