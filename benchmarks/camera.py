@@ -123,7 +123,7 @@ def _report(rows: list[Row]) -> dict[str, Any]:
         figures = []
         for method in ("solver", *PEERS):
             for level in LEVELS[setting]:
-                for source in (*sources, "all"):
+                for source in (*sources, "all") if len(sources) > 1 else sources:
                     some = of(own, method=method, level=level)
                     some = some if source == "all" else of(some, source=source)
                     if some:
