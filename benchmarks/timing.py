@@ -26,7 +26,6 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import PchipInterpolator
 
 from benchmarks._common import add_data_option, parser, print_header, print_table, write_json
 from converters import open_source
@@ -37,7 +36,6 @@ from robots.models import get_robot
 from schemas.config import SourceConfig, TimingConfig
 from schemas.episode import Calibration, CameraStream, Episode, Origin, Provenance, RobotTrajectory
 from simulation import bridge, droid, rt1
-from simulation.script import Script
 
 _TWINS: dict[str, Any] = {"droid": droid, "bridge": bridge, "rt1": rt1}
 _LATE = (-2, -1, 0, 1, 2, 3, 4)  # half steps
@@ -90,7 +88,8 @@ def _films(args: Any) -> Iterator[DoubleFilm]:
 
 def _film(source: str, twin: Any, seed: int, index: int) -> dict[str, Any]:
     episode = twin.draw_episode(seed, index)
-    films = twin.film_episode(replace(episode, script=_doubled(episode.script)))
+    halves = np.arange(2 * len(episode.script.joints) - 1) / 2
+    films = twin.film_episode(replace(episode, script=episode.script.at(halves)))
     return {
         "source": source,
         "robot": twin.RIG.robot.name,
@@ -99,21 +98,6 @@ def _film(source: str, twin: Any, seed: int, index: int) -> dict[str, Any]:
         "opening": episode.script.opening,
         "cams": {name: (f.frames, f.K, f.base_from_camera) for name, f in films.items()},
     }
-
-
-def _doubled(script: Script) -> Script:
-    """The same motion with twice the steps."""
-    count = len(script.joints)
-    at = np.arange(2 * count - 1) / 2
-    below, above = np.floor(at).astype(int), np.ceil(at).astype(int)
-    things = (script.things[below] + script.things[above]) / 2
-    left, _, right = np.linalg.svd(things[..., :3, :3])
-    things[..., :3, :3] = left @ right
-    joints, closed = (
-        PchipInterpolator(np.arange(count), values.astype(float))(at).astype(np.float32)
-        for values in (script.joints, script.closed)
-    )
-    return replace(script, joints=joints, closed=closed, things=things, held=script.held[below])
 
 
 def _episode(film: DoubleFilm, late: int = 0, known: bool = False) -> Episode:

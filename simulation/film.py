@@ -62,7 +62,7 @@ def film_script(layout: Layout, script: Script, robot: RobotModel) -> dict[str, 
     exact = copy.copy(smooth)
     exact.vis.quality.offsamples = 0
     exact.light_castshadow[:] = 0
-    states = _play(smooth, script, robot)
+    states = play_script(smooth, script, robot)
     poses = _camera_poses(layout, robot, states)
     with OffscreenRenderer(smooth, height, width, (robot.visual_group, SCENE_GROUP)) as renderer:
         frames = {
@@ -74,7 +74,7 @@ def film_script(layout: Layout, script: Script, robot: RobotModel) -> dict[str, 
             )
             for name, camera in layout.cameras.items()
         }
-    part_of_geom = _parts(exact, robot)
+    part_of_geom = parts_of_geoms(exact, robot)
     films = {}
     with OffscreenRenderer(exact, height, width, (robot.visual_group, SCENE_GROUP)) as renderer:
         for name, camera in layout.cameras.items():
@@ -88,8 +88,8 @@ def film_script(layout: Layout, script: Script, robot: RobotModel) -> dict[str, 
     return films
 
 
-def _play(model: mujoco.MjModel, script: Script, robot: RobotModel) -> list[mujoco.MjData]:
-    """The scene's state at each step."""
+def play_script(model: mujoco.MjModel, script: Script, robot: RobotModel) -> list[mujoco.MjData]:
+    """The scene's state at each step, of a model that `build_scene` made."""
     states = []
     addresses = [model.joint(name).qposadr[0] for name in _joint_names(robot)]
     for qpos, things in zip(robot.qpos(script.joints, script.opening), script.things, strict=True):
@@ -128,7 +128,7 @@ def _body_pose(state: mujoco.MjData, body: str) -> NDArray[np.floating]:
     return make_pose(state.body(body).xmat.reshape(3, 3), state.body(body).xpos)
 
 
-def _parts(model: mujoco.MjModel, robot: RobotModel) -> NDArray[np.uint8]:
+def parts_of_geoms(model: mujoco.MjModel, robot: RobotModel) -> NDArray[np.uint8]:
     """geom id -> part, with a last entry that geom -1 (none) finds; by name, as ids differ here."""
     part = {name: i for i, name in enumerate(robot.link_names, 1)}
     bodies = (model.body(int(body)).name for body in model.geom_bodyid)

@@ -7,11 +7,12 @@ on the table. So joints, gripper and every pose are exact, and motion is as smoo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.interpolate import PchipInterpolator
 
 from robo4d.geometry import invert, make_pose
 from robots.kinematics import ee_poses, solve_joints
@@ -55,6 +56,25 @@ class Script:
         change = np.sign(np.diff(self.closed.astype(np.float64), prepend=self.closed[0]))
         told = np.maximum.accumulate(np.where(change != 0, np.arange(len(change)), 0))
         return (change[told] > 0).astype(np.float64)
+
+    def at(self, steps: ArrayLike) -> Script:
+        """The same motion at steps (n,) that may lie between its own; held at its ends.
+
+        Monotone cubic splines (PCHIP) through joints and gripper, straight lines of things.
+        """
+        count = len(self.joints)
+        steps = np.clip(np.asarray(steps, float), 0, count - 1)
+        below, above = np.floor(steps).astype(int), np.ceil(steps).astype(int)
+        share = (steps - below)[:, None, None, None]
+        things = (1 - share) * self.things[below] + share * self.things[above]
+        # The nearest rotation to a mean of two.
+        left, _, right = np.linalg.svd(things[..., :3, :3])
+        things[..., :3, :3] = left @ right
+        joints, closed = (
+            PchipInterpolator(np.arange(count), values.astype(float))(steps).astype(np.float32)
+            for values in (self.joints, self.closed)
+        )
+        return replace(self, joints=joints, closed=closed, things=things, held=self.held[below])
 
 
 @dataclass(frozen=True)
