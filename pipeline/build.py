@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters import open_source
+from pipeline.camera import choose_camera
 from pipeline.checks import check_motion
 from pipeline.clip import plan_clip
 from pipeline.describe import put_state, row_facts, sample_meta
@@ -19,7 +20,7 @@ from pipeline.split import check_side
 from pipeline.timing import Timing, time_motion
 from reconstruction.depth.simulator import SimulatorDepth, open_truth
 from reconstruction.lift import lift_clip
-from reconstruction.motion import Motion, solve_motion
+from reconstruction.motion import Motion, shift_motion, solve_motion
 from robo4d import FormatError
 from robo4d.sample import encode_sample, sample_key
 from robo4d.shard import INDEX_SUFFIX, IndexedSample, ShardIndex, ShardWriter
@@ -169,21 +170,23 @@ def _encode_camera(
 ) -> _Encoded:
     stream = episode.cameras[camera]
     rgb = stream.decode(clip.steps)
-    calibration, estimator = stream.calibration, None
+    exact, estimator = None, None
     backend = config.depth.backend
     if stream.depth is not None and backend != "none":
         estimator = SimulatorDepth(stream.depth, clip.steps)
     elif backend == "simulator" or (backend == "auto" and episode.twin):
         truth = open_truth(origin.data, episode.id, camera)
-        calibration, estimator = truth.calibration(), SimulatorDepth(truth, clip.steps)
-    renderer = renderers(robot, *rgb.shape[1:3]) if calibration is not None else None
-    lifted = lift_clip(rgb, clip, motion, calibration, estimator, renderer)
+        exact, estimator = truth.calibration(), SimulatorDepth(truth, clip.steps)
+    choice = choose_camera(episode, stream, exact, motion, robot, config.camera, renderers)
+    renderer = renderers(robot, *rgb.shape[1:3]) if choice.calibration is not None else None
+    shown = shift_motion(motion, robot, episode.time, choice.late) if choice.late else motion
+    lifted = lift_clip(rgb, clip, shown, choice.calibration, estimator, renderer, choice.why)
     put_state(lifted, episode, clip, motion, timing)
     fields: dict[str, Any] = {"rgb": rgb, **lifted.fields}
     fields["actions"] = {name: values[clip.steps] for name, values in episode.actions.items()}
     key = sample_key(episode.id, camera, int(clip.steps[0]))
-    row = row_facts(episode, camera, clip, motion, timing, lifted, key, rgb.shape)
-    meta = sample_meta(episode, camera, clip, timing, robot, lifted, row, origin)
+    row = row_facts(episode, camera, clip, motion, timing, choice, lifted, key, rgb.shape)
+    meta = sample_meta(episode, camera, clip, timing, choice, robot, lifted, row, origin)
     members = encode_sample(fields, meta, clip.fps, config.shard.rgb_crf)
     return _Encoded(key, members, row, rgb[0].copy())
 

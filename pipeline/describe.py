@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipeline.camera import CameraChoice
 from pipeline.timing import Timing
 from reconstruction.lift import Lifted
 from reconstruction.motion import Motion
@@ -39,6 +40,7 @@ def row_facts(
     clip: ClipPlan,
     motion: Motion,
     timing: Timing,
+    choice: CameraChoice,
     lifted: Lifted,
     key: str,
     shape: tuple[int, ...],
@@ -73,6 +75,7 @@ def row_facts(
         "ee_residual_rad": None if rotation is None else float(rotation[clip.steps].max()),
         "joints_flagged": int(motion.flagged[clip.steps].sum()),
         **timing.columns(),
+        **choice.columns(),
         "file": episode.origin.file,
         "record": episode.origin.record,
         "record_sha256": episode.origin.sha256,
@@ -88,6 +91,7 @@ def sample_meta(
     camera: str,
     clip: ClipPlan,
     timing: Timing,
+    choice: CameraChoice,
     robot: RobotModel,
     lifted: Lifted,
     row: dict[str, Any],
@@ -116,6 +120,7 @@ def sample_meta(
         "actions": {name: list(columns) for name, columns in episode.action_columns.items()},
         "quality": {name: row[name] for name in quality} | timing.columns(),
         "timing": timing.offset.describe(),
+        "camera_solution": choice.describe(),
         "licence": episode.licence,
         "citation": episode.citation,
         "origin": {

@@ -18,7 +18,7 @@ from schemas.plan import ClipPlan
 # the depth codec's error at 2 m (1.8 mm), less than a thin object lying on the robot.
 VISIBLE_MARGIN = 0.003
 
-NO_CAMERA = "the source ships no camera calibration and no solver has run"
+NO_CAMERA = "the source ships no camera calibration and no solver has found one"
 NO_DEPTH = "the source ships no depth and no depth backend has run"
 
 
@@ -55,18 +55,25 @@ def lift_clip(
     calibration: Calibration | None,
     estimator: DepthEstimator | None,
     renderer: RobotRenderer | None,
+    why: str = "",
 ) -> Lifted:
     """Everything that a clip's geometry consists of; what cannot be known is left out, with why.
 
     Args:
         rgb: (n, H, W, 3) frames at ``clip.steps``.
         renderer: needed where ``calibration`` is given.
+        why: what is to be said where it is not.
     """
     lifted = Lifted()
     depth = _scene_depth(lifted, rgb, calibration, estimator)
     if calibration is None or renderer is None:
         lifted.leave_out(
-            NO_CAMERA, "K", "base_from_camera", "robot_depth", "robot_part", "robot_visible"
+            f"{NO_CAMERA}: {why}" if why else NO_CAMERA,
+            "K",
+            "base_from_camera",
+            "robot_depth",
+            "robot_part",
+            "robot_visible",
         )
         return lifted
     K = np.repeat(calibration.K[None], len(clip.steps), axis=0)

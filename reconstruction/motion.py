@@ -86,14 +86,17 @@ def shift_motion(motion: Motion, robot: RobotModel, time: Floats, seconds: float
     share = (at - below)[:, None]
     joints = (1 - share) * motion.joints[below] + share * motion.joints[above]
     gripper = np.interp(at, steps, motion.gripper)
+    parts = share if motion.fingers.ndim > 1 else share[:, 0]
+    fingers = (1 - parts) * motion.fingers[below] + parts * motion.fingers[above]
     position, rotation = motion.position_error, motion.rotation_error
     return replace(
         motion,
         joints=joints,
         joints_from=Provenance.ESTIMATED,
         gripper=gripper,
+        fingers=fingers,
         ee=ee_poses(robot, joints),
-        link_poses=pose_vectors(link_poses(robot, joints, gripper)),
+        link_poses=pose_vectors(link_poses(robot, joints, fingers)),
         position_error=None if position is None else np.maximum(position[below], position[above]),
         rotation_error=None if rotation is None else np.maximum(rotation[below], rotation[above]),
         flagged=motion.flagged[below] | motion.flagged[above],

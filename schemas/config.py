@@ -129,6 +129,23 @@ class TimingConfig(_Part):
     )
 
 
+class CameraConfig(_Part):
+    """Where a real camera's pose and focal length come from."""
+
+    solve: Literal["auto", "never"] = Field(
+        "auto",
+        description="auto: solved from the robot wherever no simulator knows them, some 10 s a "
+        "view; never: absent, or as shipped, untested",
+    )
+    focal: float | None = Field(
+        None, gt=0, description="focal length over image width; null: what the source's camera has"
+    )
+    focal_spread: float = Field(
+        0.05, ge=0, le=0.5, description="relative deviation of ``focal``; 0: it is exact"
+    )
+    seed: int = Field(0, description="of the search")
+
+
 class ShardConfig(_Part):
     """How samples are packed."""
 
@@ -151,6 +168,7 @@ class BuildConfig(_Part):
     depth: DepthConfig = DepthConfig()
     checks: ChecksConfig = ChecksConfig()
     timing: TimingConfig = TimingConfig()
+    camera: CameraConfig = CameraConfig()
     shard: ShardConfig = ShardConfig()
     quarantine: QuarantineConfig = QuarantineConfig()
 

@@ -41,11 +41,15 @@ class ManifestRow(_Row):
     twin: bool
     depth_from: str
     camera_from: str
+    camera_verdict: str  # exact, good, usable, reject, unsolved or shipped
     joints_from: str
     time_from: str
     robot_pixels: float | None  # share of the image that the robot covers, amodal
     ee_residual_m: float | None  # forward kinematics against the logged pose, largest
     ee_residual_rad: float | None
+    silhouette_iou: float | None  # of a solved camera, on steps that it was not solved from
+    flow_score: float | None  # likewise
+    robot_residual_m: float | None  # robot surface against metric scene depth; None without one
     joints_flagged: int  # steps whose solved joints miss the logged pose
     time_offset_s: float | None  # images late by this against the log; see meta["timing"]
     time_offset_sure: bool

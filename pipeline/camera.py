@@ -1,0 +1,168 @@
+"""Which camera a clip gets: the simulator's, or one solved from the robot; never one untested."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reconstruction.motion import Motion
+from robo4d.geometry import intrinsics
+from robots.models import RobotModel
+from robots.render import RobotRenderer
+from schemas.config import CameraConfig
+from schemas.episode import Calibration, CameraStream, Episode, Provenance
+
+Floats = NDArray[np.floating]
+# Focal lengths (fx, fy) as shares of width and height, and how far a unit may lie off, where a
+# source ships no intrinsics.
+_GUESS: dict[str, tuple[float, float, float]] = {
+    # ZED 2's left eye at 16:9; the six real sample episodes, solved with 3 % left open, have
+    # 130 to 136 of 320 pixels.
+    "droid": (0.415, 0.415 * 16 / 9, 0.02),
+    # 623.588 at 640x480, squashed to a square (rail-berkeley/bridge_data_v2).
+    "bridge": (623.588 / 640, 623.588 / 480, 0.03),
+    # 425 at 640x512 (simpler-env/SimplerEnv).
+    "rt1": (425 / 640, 425 / 512, 0.03),
+    "libero": (1.207, 1.207, 0.01),  # MuJoCo's 45 degrees upright, in a square picture
+}
+
+
+@dataclass(frozen=True)
+class CameraChoice:
+    """A clip's camera and what is known of it.
+
+    Attributes:
+        calibration: what the sample gets; None: no camera that can be trusted.
+        verdict: ``exact`` (the simulator's), ``good``, ``usable``, ``reject``, ``unsolved``
+            (not tried), or ``shipped`` (the source's own, taken untested as the configuration
+            says).
+        why: in words.
+        quality: measures on steps that the solver did not use.
+        late: s by which this camera's images lag behind the sample's states.
+        shipped: the source's own or a post-hoc camera, kept beside the solved one.
+        shipped_quality: its measures.
+        covariance: (6, 6) of turn (rad) and shift (m) in the camera's frame.
+    """
+
+    calibration: Calibration | None
+    verdict: str
+    why: str = ""
+    quality: dict[str, float | None] = field(default_factory=dict)
+    late: float = 0.0
+    shipped: Calibration | None = None
+    shipped_quality: dict[str, float | None] = field(default_factory=dict)
+    covariance: Floats | None = None
+
+    def columns(self) -> dict[str, Any]:
+        """The manifest's."""
+        return {
+            "camera_verdict": self.verdict,
+            "silhouette_iou": self.quality.get("silhouette_iou"),
+            "flow_score": self.quality.get("flow_score"),
+            "robot_residual_m": None,  # wants metric scene depth, which real clips lack so far
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """For the sample's metadata."""
+        out: dict[str, Any] = {"verdict": self.verdict, "why": self.why, "quality": self.quality}
+        out["late_s"] = self.late
+        if self.covariance is not None:
+            out["covariance"] = self.covariance.tolist()
+        if self.shipped is not None:
+            out["shipped"] = {
+                "K": self.shipped.K.tolist(),
+                "base_from_camera": self.shipped.base_from_camera.tolist(),
+                "provenance": str(self.shipped.provenance),
+                "quality": self.shipped_quality,
+            }
+        return out
+
+
+def choose_camera(
+    episode: Episode,
+    stream: CameraStream,
+    exact: Calibration | None,
+    motion: Motion,
+    robot: RobotModel,
+    config: CameraConfig,
+    renderers: Callable[[RobotModel, int, int], RobotRenderer],
+) -> CameraChoice:
+    """The simulator's camera, or a solved one, or none with the reason.
+
+    A camera that the source ships is a start for the solver and is scored beside what it found;
+    it is taken as it is only with ``camera.solve=never``.
+    """
+    if exact is not None:
+        return CameraChoice(exact, "exact")
+    shipped = stream.calibration
+    if shipped is not None and shipped.provenance == Provenance.SIMULATED:
+        return CameraChoice(shipped, "exact")
+    if config.solve == "never":
+        if shipped is None:
+            return CameraChoice(None, "unsolved", "camera.solve is never")
+        return CameraChoice(shipped, "shipped", "camera.solve is never", shipped=shipped)
+    if "wrist" in stream.name:
+        return CameraChoice(
+            None, "unsolved", "cameras on the wrist are not solved yet", shipped=shipped
+        )
+    return _solved(episode, stream, shipped, motion, robot, config, renderers)
+
+
+def _solved(
+    episode: Episode,
+    stream: CameraStream,
+    shipped: Calibration | None,
+    motion: Motion,
+    robot: RobotModel,
+    config: CameraConfig,
+    renderers: Callable[[RobotModel, int, int], RobotRenderer],
+) -> CameraChoice:
+    # Imported here: Warp takes seconds to load, and builds of exact cameras do not need it.
+    from reconstruction.camera import CameraProblem, score_pose, solve_camera
+
+    problem = CameraProblem(
+        robot, stream.decode, stream.size(), motion.joints, motion.fingers, episode.time
+    )
+    renderer = renderers(robot, *problem.working_size)
+    K, spread = _lens(episode.source, stream.size(), shipped, config)
+    starts: list[Floats] = []
+    scores: dict[str, float | None] = {}
+    if shipped is not None and shipped.base_from_camera.ndim == 2:
+        starts.append(shipped.base_from_camera)
+        scores = score_pose([problem], shipped.K, shipped.base_from_camera, renderer)
+    solution = solve_camera(
+        [problem], K, spread=spread, starts=starts, seed=config.seed, renderer=renderer
+    )
+    calibration = None
+    if solution.verdict != "reject":
+        assert solution.K is not None
+        assert solution.base_from_camera is not None
+        calibration = Calibration(solution.K, solution.base_from_camera, Provenance.ESTIMATED)
+    return CameraChoice(
+        calibration,
+        solution.verdict,
+        solution.why,
+        solution.quality,
+        solution.late,
+        shipped,
+        scores,
+        solution.covariance,
+    )
+
+
+def _lens(
+    source: str, size: tuple[int, int], shipped: Calibration | None, config: CameraConfig
+) -> tuple[Floats, float]:
+    """K to begin with, and the relative deviation of its focal lengths."""
+    if shipped is not None:
+        return shipped.K, 0.0
+    height, width = size
+    across, down, spread = _GUESS[source]
+    if config.focal is not None:
+        across, down = config.focal, config.focal * width / height
+        spread = config.focal_spread
+    return intrinsics(across * width, down * height, width / 2, height / 2), spread
