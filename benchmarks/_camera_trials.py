@@ -179,11 +179,12 @@ def _kept(source: str, seed: int, options: FilmOptions, cache: Path) -> CameraCl
 
 def _solved(clip: CameraClip, trial: Trial) -> dict[str, Any]:
     starts = [start_pose(clip, trial)] if trial.setting == "start" else []
-    told: dict[str, Any] = {"K": clip.K}
+    K, spread = clip.K, 0.0
     if trial.setting == "focal":
         wrong = np.random.default_rng([trial.seed, 6]).normal(0, FOCAL_ERROR)
-        told = {"focal": (float(clip.K[0, 0] * np.exp(wrong)), FOCAL_SIGMA)}
-    solution = solve_camera([problem_of(clip)], **told, starts=starts, seed=trial.seed)
+        K, spread = np.diag([np.exp(wrong), np.exp(wrong), 1.0]) @ clip.K, FOCAL_SIGMA
+        K[:2, 2] = clip.K[:2, 2]
+    solution = solve_camera([problem_of(clip)], K, spread=spread, starts=starts, seed=trial.seed)
     quality = {name: _plain(value) for name, value in solution.quality.items()}
     covariance = solution.covariance
     return judged(clip, solution.base_from_camera, solution.K) | {
