@@ -1,0 +1,77 @@
+"""Cameras solved from nothing, judged by the simulator's own; and what must be rejected."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks._camera_clips import CameraClip, get_clip
+from benchmarks._camera_film import FilmOptions
+from benchmarks._camera_trials import problem_of
+from reconstruction.camera import score_pose, solve_camera
+from reconstruction.camera.solve import judge
+from robo4d.geometry import rotation_angle
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory) -> CameraClip:
+    """DROID's twin as a real camera would film it: noise, blur, JPEG, late images."""
+    return get_clip("droid", 1001, FilmOptions(), tmp_path_factory.mktemp("clips"))
+
+
+@pytest.fixture(scope="module")
+def solution(clip):
+    return solve_camera([problem_of(clip)], clip.K)
+
+
+def test_a_camera_is_found_from_nothing(clip, solution):
+    found = solution.base_from_camera
+    off = np.linalg.norm(found[:3, 3] - clip.base_from_camera[:3, 3])
+    assert np.degrees(rotation_angle(found[:3, :3], clip.base_from_camera[:3, :3])) < 0.6
+    assert off < 0.012
+    assert solution.verdict in ("good", "usable")
+    assert abs(solution.late - clip.latency_s) < 0.005
+
+
+def test_the_true_pose_scores_well_and_a_stale_one_is_told_by_score_alone(clip, solution):
+    problem = problem_of(clip)
+    true = score_pose([problem], clip.K, clip.base_from_camera)
+    stale = clip.base_from_camera.copy()
+    stale[:3, 3] += [0.05, -0.05, 0.03]
+    wrong = score_pose([problem], clip.K, stale)
+    # The least that `judge` calls usable lies between them.
+    assert true["edge_share"] > 0.7 > 0.6 > wrong["edge_share"]
+    assert true["silhouette_iou"] > wrong["silhouette_iou"] + 0.1
+    assert solution.quality["edge_share"] == pytest.approx(true["edge_share"], abs=0.1)
+
+
+def test_a_robot_that_does_not_move_is_not_guessed_at(clip):
+    problem = problem_of(clip)
+    still = np.zeros(len(problem), int)
+    frozen = type(problem)(
+        problem.robot,
+        lambda steps: problem.decode(still[steps]),
+        problem.size,
+        problem.joints[still],
+        problem.fingers[still],
+        problem.time,
+    )
+    solution = solve_camera([frozen], clip.K)
+    assert solution.verdict == "reject"
+    assert solution.why
+
+
+def test_a_single_measure_does_not_make_a_camera():
+    sound = {
+        "edge_share": 0.8,
+        "flow_score": 0.6,
+        "agreeing_starts": 3.0,
+        "position_sd_m": 0.004,
+        "rotation_sd_rad": 0.004,
+    }
+    assert judge(sound)[0] == "good"
+    assert judge(sound | {"agreeing_starts": 1.0})[0] == "usable"
+    for poor in ({"edge_share": 0.4}, {"flow_score": 0.1}, {"position_sd_m": 0.1}):
+        assert judge(sound | poor)[0] == "reject"
