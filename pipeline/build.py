@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -10,26 +12,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters import open_source
-from pipeline.camera import choose_camera
-from pipeline.checks import check_motion
-from pipeline.clip import plan_clip
+from pipeline.camera import CameraChoice, choose_camera
 from pipeline.describe import put_state, row_facts, sample_meta
 from pipeline.publish import explained, publish, publish_bytes
+from pipeline.setup import Cameras, Prepared, pools, prepare, solve_pool
 from pipeline.sketch import sketch_episode
 from pipeline.split import check_side
-from pipeline.timing import Timing, time_motion
 from reconstruction.depth.simulator import SimulatorDepth, open_truth
 from reconstruction.lift import lift_clip
-from reconstruction.motion import Motion, shift_motion, solve_motion
+from reconstruction.motion import shift_motion
 from robo4d import FormatError
 from robo4d.sample import encode_sample, sample_key
 from robo4d.shard import INDEX_SUFFIX, IndexedSample, ShardIndex, ShardWriter
-from robots.models import RobotModel, get_robot
+from robots.models import RobotModel
 from robots.render import RobotRenderer
 from schemas.config import BuildConfig
 from schemas.episode import Episode
 from schemas.manifest import EpisodeSketch, ManifestRow, QuarantineRecord
-from schemas.plan import BuildPlan, ClipPlan, EpisodeRef, PlannedSource, ShardTask
+from schemas.plan import BuildPlan, EpisodeRef, PlannedSource, ShardTask
 from schemas.reasons import EpisodeError, Reason, UsageError
 
 
@@ -93,27 +93,35 @@ def build_shard(task: ShardTask, plan: BuildPlan, out: Path) -> ShardIndex:
         nonlocal index
         writer = ShardWriter(file)
         seen: set[str] = set()
-        for ref in task.refs:
-            try:
-                episode = source.read(ref, task.split, plan.config.source.fps)
-                if episode.id in seen:
-                    raise EpisodeError(
-                        Reason.DUPLICATE_EPISODE,
-                        "an earlier record has this id",
-                        episode_id=episode.id,
-                    )
-                check_side(episode, task, plan.config.split)
-                samples, sketch = _encode(episode, origin, plan.config, renderers)
-            except EpisodeError as error:
-                quarantine.append(_set_aside(ref, task, error))
-                continue
-            except OSError as error:  # the input's, not the output's: writing comes below
-                raise UsageError(f"cannot read {ref.file} of {origin.data}: {error}") from error
-            seen.add(episode.id)
-            sketches.append(sketch)
-            for sample in samples:
-                place = writer.add(sample.key, sample.members)
-                rows.append(_row(sample, place, shard))
+
+        def ready() -> Iterator[tuple[EpisodeRef, Prepared]]:
+            for ref in task.refs:
+                one = None
+                with _set_aside(ref, task, origin, quarantine):
+                    episode = source.read(ref, task.split, plan.config.source.fps)
+                    _refuse_twice(episode, seen)
+                    check_side(episode, task, plan.config.split)
+                    with _named(episode):
+                        one = prepare(episode, plan.config)
+                if one is not None:
+                    yield ref, one
+
+        for pool in pools(ready(), plan.config.camera):
+            members = [one for _, one in pool]
+            solved = [{}] if len(pool) == 1 else solve_pool(members, plan.config.camera, renderers)
+            for (ref, one), cameras in zip(pool, solved, strict=True):
+                encoded = None
+                with _set_aside(ref, task, origin, quarantine), _named(one.episode):
+                    _refuse_twice(one.episode, seen)
+                    encoded = _encode(one, origin, plan.config, renderers, cameras)
+                if encoded is None:
+                    continue
+                samples, sketch = encoded
+                seen.add(one.episode.id)
+                sketches.append(sketch)
+                for sample in samples:
+                    place = writer.add(sample.key, sample.members)
+                    rows.append(_row(sample, place, shard))
         index = writer.finish(
             shard,
             {
@@ -134,40 +142,61 @@ def build_shard(task: ShardTask, plan: BuildPlan, out: Path) -> ShardIndex:
     return index
 
 
-def _encode(
-    episode: Episode, origin: PlannedSource, config: BuildConfig, renderers: _Renderers
-) -> tuple[list[_Encoded], EpisodeSketch]:
-    """Every camera of an episode; all or none, so that a bad view leaves no half episode."""
-    robot = get_robot(episode.robot.robot)
+@contextmanager
+def _set_aside(
+    ref: EpisodeRef, task: ShardTask, origin: PlannedSource, quarantine: list[QuarantineRecord]
+) -> Iterator[None]:
+    """A bad episode becomes a row of the quarantine; input that cannot be read ends the build."""
     try:
-        clip = plan_clip(episode, config.clip)
-        motion = solve_motion(episode, robot)
-        check_motion(episode, robot, motion, config.checks)
-        motion, timing = time_motion(episode, robot, motion, config.timing)
-        if timing.corrected:
-            clip = plan_clip(episode, config.clip, timing.late)
-        samples = [
-            _encode_camera(episode, name, clip, motion, timing, origin, config, robot, renderers)
-            for name in episode.cameras
-        ]
+        yield
+    except EpisodeError as error:
+        quarantine.append(_record(ref, task, error))
+    except OSError as error:
+        raise UsageError(f"cannot read {ref.file} of {origin.data}: {error}") from error
+
+
+@contextmanager
+def _named(episode: Episode) -> Iterator[None]:
+    """What fails within is this episode's."""
+    try:
+        yield
     except EpisodeError as error:
         error.episode_id = episode.id
         raise
+
+
+def _refuse_twice(episode: Episode, seen: set[str]) -> None:
+    if episode.id in seen:
+        raise EpisodeError(
+            Reason.DUPLICATE_EPISODE, "an earlier record has this id", episode_id=episode.id
+        )
+
+
+def _encode(
+    ready: Prepared,
+    origin: PlannedSource,
+    config: BuildConfig,
+    renderers: _Renderers,
+    cameras: Cameras,
+) -> tuple[list[_Encoded], EpisodeSketch]:
+    """Every camera of an episode; all or none, so that a bad view leaves no half episode."""
+    samples = [
+        _encode_camera(ready, name, origin, config, renderers, cameras.get(name))
+        for name in ready.episode.cameras
+    ]
     first = {sample.row["camera"]: sample.first_frame for sample in samples}
-    return samples, sketch_episode(episode, motion.ee, first)
+    return samples, sketch_episode(ready.episode, ready.motion.ee, first)
 
 
 def _encode_camera(
-    episode: Episode,
+    ready: Prepared,
     camera: str,
-    clip: ClipPlan,
-    motion: Motion,
-    timing: Timing,
     origin: PlannedSource,
     config: BuildConfig,
-    robot: RobotModel,
     renderers: _Renderers,
+    solved: CameraChoice | None,
 ) -> _Encoded:
+    episode, robot, clip, motion = ready.episode, ready.robot, ready.clip, ready.motion
     stream = episode.cameras[camera]
     rgb = stream.decode(clip.steps)
     exact, estimator = None, None
@@ -177,16 +206,18 @@ def _encode_camera(
     elif backend == "simulator" or (backend == "auto" and episode.twin):
         truth = open_truth(origin.data, episode.id, camera)
         exact, estimator = truth.calibration(), SimulatorDepth(truth, clip.steps)
-    choice = choose_camera(episode, stream, exact, motion, robot, config.camera, renderers)
+    choice = solved or choose_camera(
+        episode, stream, exact, motion, robot, config.camera, renderers
+    )
     renderer = renderers(robot, *rgb.shape[1:3]) if choice.calibration is not None else None
     shown = shift_motion(motion, robot, episode.time, choice.late) if choice.late else motion
     lifted = lift_clip(rgb, clip, shown, choice.calibration, estimator, renderer, choice.why)
-    put_state(lifted, episode, clip, motion, timing)
+    put_state(lifted, episode, clip, motion, ready.timing)
     fields: dict[str, Any] = {"rgb": rgb, **lifted.fields}
     fields["actions"] = {name: values[clip.steps] for name, values in episode.actions.items()}
     key = sample_key(episode.id, camera, int(clip.steps[0]))
-    row = row_facts(episode, camera, clip, motion, timing, choice, lifted, key, rgb.shape)
-    meta = sample_meta(episode, camera, clip, timing, choice, robot, lifted, row, origin)
+    row = row_facts(episode, camera, clip, motion, ready.timing, choice, lifted, key, rgb.shape)
+    meta = sample_meta(episode, camera, clip, ready.timing, choice, robot, lifted, row, origin)
     members = encode_sample(fields, meta, clip.fps, config.shard.rgb_crf)
     return _Encoded(key, members, row, rgb[0].copy())
 
@@ -198,7 +229,7 @@ def _row(sample: _Encoded, place: IndexedSample, shard: str) -> ManifestRow:
     return ManifestRow(shard=shard, offset=first, bytes=end - first, **sample.row)
 
 
-def _set_aside(ref: EpisodeRef, task: ShardTask, error: EpisodeError) -> QuarantineRecord:
+def _record(ref: EpisodeRef, task: ShardTask, error: EpisodeError) -> QuarantineRecord:
     return QuarantineRecord(
         episode_id=error.episode_id or f"{task.source}/{ref.fallback_id}",
         source=task.source,

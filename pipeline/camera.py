@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from robots.models import RobotModel
 from robots.render import RobotRenderer
 from schemas.config import CameraConfig
 from schemas.episode import Calibration, CameraStream, Episode, Provenance
+
+if TYPE_CHECKING:
+    from reconstruction.camera import CameraSolution
 
 Floats = NDArray[np.floating]
 # Focal lengths (fx, fy) as shares of width and height, and how far a unit may lie off, where a
@@ -109,10 +112,10 @@ def choose_camera(
         return CameraChoice(
             None, "unsolved", "cameras on the wrist are not solved yet", shipped=shipped
         )
-    return _solved(episode, stream, shipped, motion, robot, config, renderers)
+    return solve_alone(episode, stream, shipped, motion, robot, config, renderers)
 
 
-def _solved(
+def solve_alone(
     episode: Episode,
     stream: CameraStream,
     shipped: Calibration | None,
@@ -121,6 +124,7 @@ def _solved(
     config: CameraConfig,
     renderers: Callable[[RobotModel, int, int], RobotRenderer],
 ) -> CameraChoice:
+    """A camera from one episode."""
     # Imported here: Warp takes seconds to load, and builds of exact cameras do not need it.
     from reconstruction.camera import CameraProblem, score_pose, solve_camera
 
@@ -128,7 +132,7 @@ def _solved(
         robot, stream.decode, stream.size(), motion.joints, motion.fingers, episode.time
     )
     renderer = renderers(robot, *problem.working_size)
-    K, spread = _lens(episode.source, stream.size(), shipped, config)
+    K, spread = lens_of(episode.source, stream.size(), shipped, config)
     starts: list[Floats] = []
     scores: dict[str, float | None] = {}
     if shipped is not None and shipped.base_from_camera.ndim == 2:
@@ -137,6 +141,11 @@ def _solved(
     solution = solve_camera(
         [problem], K, spread=spread, starts=starts, seed=config.seed, renderer=renderer
     )
+    return replace(choice_of(solution), shipped=shipped, shipped_quality=scores)
+
+
+def choice_of(solution: CameraSolution) -> CameraChoice:
+    """A solution as a choice; a rejected one has no calibration."""
     calibration = None
     if solution.verdict != "reject":
         assert solution.K is not None
@@ -148,13 +157,11 @@ def _solved(
         solution.why,
         solution.quality,
         solution.late,
-        shipped,
-        scores,
-        solution.covariance,
+        covariance=solution.covariance,
     )
 
 
-def _lens(
+def lens_of(
     source: str, size: tuple[int, int], shipped: Calibration | None, config: CameraConfig
 ) -> tuple[Floats, float]:
     """K to begin with, and the relative deviation of its focal lengths."""
