@@ -28,6 +28,7 @@ _LIBRARIES = (
     "safetensors",
     "scipy",
     "simplejpeg",
+    "warp-lang",
 )
 
 
