@@ -159,6 +159,8 @@ def refine(
             weight = 4 * weight**2
         weight = weight * np.where(np.abs(offset) < scale, (1 - (offset / scale) ** 2) ** 2, 0)
         weight /= CORRELATION**2
+        if weight.sum() < 1e-6:
+            return replace(estimate, misfit=np.inf, information=None)
         rows = _rows(lines, lens, estimate.pose, frames.velocity[chosen])
         estimate = _step(estimate, rows, offset, weight, freedom, frames.dt)
     return estimate
@@ -214,7 +216,8 @@ def _step(
     now[(spread < 1e-5)] = 0.0
     information = rows.T @ (weight[:, None] * rows) + np.diag(spread**-2.0)
     right = rows.T @ (weight * offset) - now * spread**-2.0
-    damped = information + np.diag(np.diag(information)) * 1e-5
+    # Damped a little, absolutely too: a few lines in one place leave some directions open.
+    damped = information + np.diag(np.diag(information) * 1e-5 + 1e-6)
     change = np.linalg.solve(damped, right)
     turn = Rotation.from_rotvec(change[_TURN]).as_matrix()
     misfit = float(np.sqrt((weight * offset**2).sum() / max(weight.sum(), 1e-9)))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from reconstruction.camera.appearance import COARSE, FINE
 from reconstruction.camera.evidence import flow_pairs, solving_pairs
-from reconstruction.camera.flow_score import FlowScorer
+from reconstruction.camera.flow_score import FLOOR, FlowScorer
 from reconstruction.camera.problem import CameraProblem, diverse_steps
 from reconstruction.camera.quality import measure_fit, outline_fit
 from reconstruction.camera.refine import Estimate, FrameSet, Freedom, Round, refine, zoomed
@@ -41,6 +41,7 @@ _TO_SUBPIXEL = [
 ]
 _SAME = 2.0  # pixels within which two solutions are one
 _FEWEST_PAIRS = 3
+_LEAST_MOTION = 0.001  # share of the images, over the fastest steps
 # Share of the outline confirmed and flow score with which a search is over; else it is done again
 # from other random poses.
 _SETTLED = (0.5, 0.35)
@@ -156,6 +157,10 @@ def _solve(
         return CameraSolution(None, None, None, 0.0, "reject", "too few steps to see motion in")
     hand = np.concatenate([ee_poses(p.robot, p.joints)[:, :3, 3] for p in problems])
     pairs = flow_pairs(problems, firsts)
+    moving = float((np.linalg.norm(pairs.flow, axis=-1) > FLOOR).mean())
+    if moving < _LEAST_MOTION:
+        why = f"nothing moves: {moving:.2%} of the images, in the fastest steps, by over a pixel"
+        return CameraSolution(None, None, None, 0.0, "reject", why)
     share = -(-_FRAMES // len(problems))
     frames = FrameSet(problems, [diverse_steps(p, p.solving(), share) for p in problems], renderer)
     points = _watched(problems)
@@ -190,7 +195,7 @@ def _solve(
         return CameraSolution(None, None, None, 0.0, "reject", "the robot was not found in view")
     K = zoomed(lens.K, final.log_zoom)
     fit = measure_fit(problems, K, final.pose, final.late, renderer)
-    covariance = np.linalg.inv(final.information)[:6, :6]
+    covariance = np.linalg.inv(final.information + 1e-6 * np.eye(9))[:6, :6]
     quality: dict[str, float | None] = vars(fit) | {
         "start_agreement": sum(same) / sum(candidate.starts for candidate in tried),
         "agreeing_starts": float(agreeing),
