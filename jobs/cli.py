@@ -24,6 +24,7 @@ from jobs import _show
 from schemas.reasons import UsageError
 
 if TYPE_CHECKING:
+    from robo4d import Dataset
     from robo4d.shard import ShardIndex
     from schemas.plan import BuildPlan, ShardTask
 
@@ -171,15 +172,8 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """List samples, or show one: its fields, where each came from, and a picture of it."""
-    import robo4d
-
     with _explain():
-        try:
-            data = robo4d.open(where)
-        except FileNotFoundError as error:
-            raise UsageError(str(error)) from error
-        if key is not None and key not in data.keys:
-            raise UsageError(f"no sample {key!r} in {where}; `robo4d inspect {where}` lists them")
+        data = _open(where, key)
         if key is None and png is None:
             _show.list_samples(data, as_json)
             return
@@ -193,6 +187,37 @@ def inspect(
 
             save_picture(sample, png)
             _show.say.print(f"wrote {png}")
+
+
+@app.command()
+def overlay(
+    where: Annotated[str, typer.Argument(help="a build, a shard (.tar), or their URL")],
+    key: Annotated[
+        str | None, typer.Option("--key", "-k", help="one sample; default: all, up to --limit")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder")] = Path("out/overlay"),
+    limit: Annotated[int, typer.Option(min=1, help="samples drawn at most")] = 12,
+    as_json: Json = False,
+) -> None:
+    """Draw the robot over a sample's frames, to see whether its camera is right.
+
+    Each sample gives OUT/KEY.png (frames spread over the clip) and OUT/KEY.mp4 (all of it). The
+    outline must lie on the robot in every frame, whatever its posture; a constant gap is a wrong
+    camera, one that comes and goes with motion is late images. Colours tell links apart; they are
+    faint where something hides the robot. Where the source shipped a camera that was not taken as
+    it is, "before" shows that one and "after" the sample's own. A sample without a camera is named
+    with the reason and gets no picture. Keys: `robo4d inspect WHERE`.
+    """
+    from jobs._overlay import draw_samples, print_drawn
+
+    with _explain(), _progress() as progress:
+        data = _open(where, key)
+        bar = progress.add_task("samples", total=min(limit, len(data)) if key is None else 1)
+        done = draw_samples(data, key, out, limit, lambda n: progress.update(bar, completed=n))
+    if as_json:
+        print(json.dumps(done))
+    else:
+        print_drawn(done)
 
 
 @app.command()
@@ -255,6 +280,18 @@ def rollout(
     else:
         _show.print_rollout(made)
         print(made.path)
+
+
+def _open(where: str, key: str | None) -> Dataset:
+    import robo4d
+
+    try:
+        data = robo4d.open(where)
+    except (FileNotFoundError, robo4d.FormatError) as error:
+        raise UsageError(str(error)) from error
+    if key is not None and key not in data.keys:
+        raise UsageError(f"no sample {key!r} in {where}; `robo4d inspect {where}` lists them")
+    return data
 
 
 def _make_plan(

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from qa.overlay import overlay
 from robo4d import Sample
 from schemas.reasons import UsageError
 
@@ -33,7 +34,8 @@ def picture(sample: Sample, columns: int = 4) -> Image:
     rows = [rgb]
     rows.append(depth_colours(sample.depth[times]) if "depth" in sample else _blank(rgb, "depth"))
     if "robot_part" in sample:
-        rows.append(overlay(rgb, sample.robot_part[times], sample.robot_visible[times]))
+        visible = sample.robot_visible[times] if "robot_visible" in sample else None
+        rows.append(overlay(rgb, sample.robot_part[times], visible))
     else:
         rows.append(_blank(rgb, "robot"))
     return np.concatenate([np.concatenate(list(row), axis=1) for row in rows], axis=0)
@@ -49,19 +51,6 @@ def depth_colours(depth: NDArray[np.float32]) -> Image:
     levels = np.clip(inverse * 255, 0, 255).astype(np.uint8)
     colours = np.stack([cv2.applyColorMap(frame, cv2.COLORMAP_TURBO) for frame in levels])
     return np.where(depth[..., None] > 0, colours[..., ::-1], 0).astype(np.uint8)
-
-
-def overlay(rgb: Image, part: NDArray[np.uint8], visible: NDArray[np.bool_]) -> Image:
-    """Part colours over the image (T, H, W, 3): strong where it shows, faint where hidden."""
-    palette = cv2.applyColorMap(
-        (np.arange(256) * 47 % 256).astype(np.uint8)[:, None], cv2.COLORMAP_HSV
-    )[:, 0, ::-1]
-    weight = np.where(visible, 0.55, np.where(part > 0, 0.2, 0.0))[..., None]
-    out = (rgb * (1 - weight) + palette[part] * weight).astype(np.uint8)
-    for frame, mask in zip(out, part > 0, strict=True):
-        edges, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(frame, edges, -1, (255, 255, 255), 1)
-    return out
 
 
 def _blank(rgb: Image, what: str) -> Image:
