@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import hand_masks
-from benchmarks._common import parser, print_header, print_table, write_json
+from benchmarks._common import parser, print_header, write_json
 from converters import open_source
 from pipeline.camera import lens_of
 from reconstruction.camera import CameraProblem, solve_camera
@@ -75,7 +75,6 @@ def main() -> None:
                 row["iou"].append(float((drawn & rendered).sum() / (drawn | rendered).sum()))
                 pictures.append(_both(stream.decode(steps)[0], drawn, rendered))
         print(row, flush=True)
-    print_table(rows, ("episode", "camera", "verdict", "cpu_s", "iou"))
     report: dict[str, object] = {"machine": machine, "views": rows}
     for name, chosen in (
         ("all", rows),

@@ -69,9 +69,8 @@ def overlay(rgb: Image, part: NDArray[np.uint8], visible: NDArray[np.bool_] | No
 
 
 def camera_facts(meta: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What the sample says of its camera; where it says the view's name alone, that as ``name``."""
-    said = meta.get("camera", {})
-    return said if isinstance(said, dict) else {"name": said}
+    """What the sample says of its camera, with the view's ``name``."""
+    return {"name": meta.get("camera", ""), **meta.get("camera_solution", {})}
 
 
 def robot_rows(sample: Sample) -> list[RobotRow]:

@@ -13,7 +13,7 @@ from pipeline.split import split_of
 from schemas.config import SplitConfig
 from schemas.plan import Groups
 
-SMALL = ("--set", "shard.episodes=2")
+SMALL = ("--set", "shard.episodes=2", "--set", "camera.solve=never")
 CAMERAS = [f"steps/observation/{n}" for n in ("exterior_image_1_left", "wrist_image_left")]
 
 
@@ -86,7 +86,8 @@ def test_idle_steps_and_trimmed_ends_are_in_the_manifest(tmp_path, run_cli):
     for path in ("steps/observation/joint_position", "steps/observation/cartesian_position"):
         made[path][35:] = made[path][35]
     write_droid(tmp_path / "data", [example_bytes(made)])
-    done = run_cli("build", "-s", "droid", "-d", tmp_path / "data", "-o", tmp_path / "out")
+    never = ("--set", "camera.solve=never")
+    done = run_cli("build", "-s", "droid", "-d", tmp_path / "data", "-o", tmp_path / "out", *never)
     assert done.returncode == 0, done.stderr
     for row in rows(tmp_path / "out", "manifest"):
         # Steps 10 to 35 move: 25 of 39 transitions.
@@ -153,7 +154,7 @@ def test_no_lab_is_on_both_sides_of_a_build_and_what_would_leak_is_set_aside(run
     made.append(values("Long", 30, "x" * 5000 + "/" + elsewhere, steps=4))
     write_droid(tmp_path / "data", [example_bytes(v) for v in made])
     out = tmp_path / "out"
-    sets = ("split.by=lab", "split.shares={a: 0.5, b: 0.5}")
+    sets = ("split.by=lab", "split.shares={a: 0.5, b: 0.5}", "camera.solve=never")
     args = [part for value in sets for part in ("--set", value)]
     done = run_cli("build", "-s", "droid", "-d", tmp_path / "data", "-o", out, *args)
     assert done.returncode == 0, done.stderr

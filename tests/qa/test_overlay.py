@@ -121,13 +121,17 @@ def test_the_command_writes_what_it_lists_and_names_what_it_skips(run_cli, tmp_p
     values = wandering()
     bare = {"rgb": values["rgb"]}
     absent = {"fields": {"robot_part": {"provenance": "absent", "reason": WHY}}}
-    solved = {"camera": {"verdict": "usable", "why": "few poses", "quality": {"edge_px": 1.25}}}
+    facts = {"verdict": "usable", "why": "few poses", "quality": {"edge_px": 1.25}}
+    solved = {"camera": "right", "camera_solution": facts}
     write_shard(tmp_path / "s.tar", (values, {"camera": "left"}), (bare, absent), (values, solved))
     out = tmp_path / "new" / "pictures"
     done = run_cli("overlay", tmp_path / "s.tar", "--out", out, "--json")
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
-    assert [(w["key"], w["camera"]) for w in said["written"]] == [("k0", "left"), ("k2", "usable")]
+    assert [(w["key"], w["camera"]) for w in said["written"]] == [
+        ("k0", "left"),
+        ("k2", "right usable"),
+    ]
     assert said["skipped"] == [{"key": "k1", "reason": f"no camera: {WHY}"}]
     assert said["not_looked_at"] == 0
     listed = {item[kind] for item in said["written"] for kind in ("sheet", "video")}
@@ -169,7 +173,8 @@ def test_wrong_keys_lost_shards_and_limits_are_said(run_cli, tmp_path):
 def test_samples_without_a_camera_are_counted_and_get_no_picture(run_cli, tmp_path):
     write_droid(tmp_path / "data", [example_bytes(droid_values(8, "Mon", 0))])
     out = tmp_path / "out"
-    built = run_cli("build", "--source", "droid", "--data", tmp_path / "data", "--out", out)
+    never = ("--set", "camera.solve=never")
+    built = run_cli("build", "-s", "droid", "-d", tmp_path / "data", "--out", out, *never)
     assert built.returncode == 0, built.stderr
     done = run_cli("overlay", out, "--out", tmp_path / "pictures")
     assert done.returncode == 0, done.stderr
@@ -197,7 +202,7 @@ def shipped_sample(provenance="measured", **changes):
     values["joints"][:, 0] = [-0.4, 0, 0.4]
     values["gripper"] = np.array([0, 0.5, 1])
     shipped = {"K": K.tolist(), "base_from_camera": pose.tolist(), "provenance": provenance}
-    meta = {"robot": {"name": robot.name}, "camera": {"shipped": shipped | changes}}
+    meta = {"robot": {"name": robot.name}, "camera_solution": {"shipped": shipped | changes}}
     return values, meta, K, pose
 
 
