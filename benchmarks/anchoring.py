@@ -121,7 +121,9 @@ def _per_frame(clip: TrueClip, relative: Depths, kind: Kind) -> Depths:
     for out, frame, robot in zip(x, relative, clip.robot_depth, strict=True):
         at = (robot > 0) & (frame > 0)
         if np.count_nonzero(at) > 1:
-            out[:] = np.polyval(np.polyfit(frame[at], _x(robot, kind)[at], 1), frame)
+            # In float64: polyfit takes float32's precision for the rank of what it fits.
+            line = np.polyfit(frame[at].astype(float), _x(robot, kind)[at], 1)
+            out[:] = np.polyval(line, frame)
     return _x(np.where(relative > 0, x, 0), kind)
 
 
@@ -130,7 +132,8 @@ def _oracle(clip: TrueClip, relative: Depths, kind: Kind, parts: Sequence[slice]
     x, true = np.zeros_like(relative), _x(clip.depth, kind)
     for part in parts:
         at = (clip.depth[part] > 0) & (relative[part] > 0)
-        line = np.polyfit(relative[part][at], true[part][at], 1, w=1 / true[part][at])
+        target = true[part][at].astype(float)
+        line = np.polyfit(relative[part][at].astype(float), target, 1, w=1 / target)
         x[part] = np.polyval(line, relative[part])
     return _x(np.where(relative > 0, x, 0), kind)
 

@@ -18,9 +18,8 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import eigh
 
-from reconstruction.line import fit_line
+from reconstruction.frame_lines import BLOCK, FEWEST, FrameLines, fit_frames
 from reconstruction.ties import Ties, steady, tie_frames
 from robo4d.geometry import check_array
 
@@ -33,19 +32,10 @@ Kind = Literal["depth", "inverse"]
 _MARGIN = 3
 # A step in the robot's own depth, as a share of it.
 _STEP = 0.03
-# Side in pixels of the blocks of which every second one is held back. Errors of networks are
-# smooth, so that neighbours would judge each other too kindly.
-_BLOCK = 16
-# Robot pixels: for a clip's fit, and for that of one frame by itself; and how many suffice.
-_FEWEST, _FEWEST_OF_FRAME, _ENOUGH = 300, 150, 20_000
-# Frames fitted alone, to tell their drift from chance.
-_FEWEST_ALONE = 8
 # Held-back pixels within this share of their depth count as right, and half of them must.
 _RIGHT, _MOST_RIGHT = 0.05, 0.5
 # Predicted relative error at which confidence falls to 1/e; at 0.31 it rounds to 0: unknown.
 _TRUSTED = 0.05
-# No network is better than this, whatever it says of a robot that is one flat patch.
-_LEAST_SIGMA = 1e-4
 
 
 @dataclass(frozen=True)
@@ -139,14 +129,14 @@ def anchor_depth(
     ruler = _solid(robot_depth) & known
     judge = ruler & _held_back(relative.shape[1:])
     fitted = ruler & ~judge
-    if fitted.sum() < _FEWEST:
-        why = f"{fitted.sum()} robot pixels off its edges to fit to; {_FEWEST} are needed"
+    if fitted.sum() < FEWEST:
+        why = f"{fitted.sum()} robot pixels off its edges to fit to; {FEWEST} are needed"
         return _nothing(relative.shape, why)
     x = np.zeros_like(robot_depth, float)
     x[ruler] = robot_depth[ruler] if kind == "depth" else 1 / robot_depth[ruler]
 
     ties = tie_frames(unit, rgb, robot_depth > 0) if camera_rests else None
-    fit = _fit(unit, x, fitted, ties)
+    fit = fit_frames(unit, x, fitted, ties)
     if isinstance(fit, str):
         return _nothing(relative.shape, fit)
     depth, error = _apply(fit, unit, kind)
@@ -173,99 +163,7 @@ def anchor_depth(
     )
 
 
-@dataclass(frozen=True)
-class _Fit:
-    """unit = slope x + offset in each frame, x being depth or its inverse.
-
-    Attributes:
-        slope, offset: (T,).
-        sigma: of relative errors of x.
-        leverage: (T, 2, 2) covariance of (slope, offset) / slope, for a sigma of 1.
-        borrowed: (T,) relative error that comes of a frame having its line from others.
-    """
-
-    slope: Floats
-    offset: Floats
-    sigma: float
-    leverage: Floats
-    borrowed: Floats
-
-
-def _fit(unit: Floats, x: Floats, fitted: Mask, ties: Ties | None) -> _Fit | str:
-    """Lines for all frames, or why there are none."""
-    count = len(unit)
-    slope, offset = np.full((2, count), np.nan)
-    leverage = np.full((count, 2, 2), np.nan)
-    sigmas = []
-    groups = [np.array([t]) for t in range(count)]
-    gain, level = np.ones(count), np.zeros(count)
-    if ties is not None:
-        tied = np.isfinite(ties.gain)
-        gain, level = np.where(tied, ties.gain, 1), np.where(tied, ties.offset, 0)
-        groups = [np.flatnonzero(tied), *(np.array([t]) for t in np.flatnonzero(~tied))]
-    for frames in groups:
-        at = np.nonzero(fitted[frames])
-        if len(at[0]) < (_FEWEST if len(frames) > 1 else _FEWEST_OF_FRAME):
-            continue
-        own = ((unit[frames] - level[frames, None, None]) / gain[frames, None, None])[at]
-        true = x[frames][at]
-        few = slice(None, None, max(1, len(true) // _ENOUGH))
-        # Errors of depth networks grow with depth (and those of its inverse with that).
-        line = fit_line(true[few], own[few], unit=true[few])
-        if line is None or line.slope <= 0:
-            continue
-        slope[frames] = gain[frames] * line.slope
-        offset[frames] = gain[frames] * line.offset + level[frames]
-        leverage[frames] = _leverage(true, at)
-        sigmas.append((len(frames), max(line.sigma / line.slope, _LEAST_SIGMA)))
-    own = np.isfinite(slope)
-    # Frames that are tied stand or fall together; without them the others have no neighbours.
-    if not own.any() or (ties is not None and not own[np.isfinite(ties.gain)].all()):
-        return "relative depth does not rise with the robot's"
-    steps, borrowed = np.arange(count), np.zeros(count)
-    frames_of, values = zip(*sigmas, strict=True)
-    sigma = float(np.average(values, weights=frames_of))
-    alone = own if ties is None else own & ~np.isfinite(ties.gain)
-    if alone.sum() >= _FEWEST_ALONE:
-        slope[alone], offset[alone] = _shrunk(
-            slope[alone], offset[alone], sigma**2 * leverage[alone].mean(0)
-        )
-    borrowed[~own] = np.std(slope[own]) / np.mean(slope[own])
-    slope, offset = (np.interp(steps, steps[own], v[own]) for v in (slope, offset))
-    nearest = steps[own][np.abs(steps[:, None] - steps[own]).argmin(1)]
-    return _Fit(slope, offset, sigma, leverage[nearest], borrowed)
-
-
-def _shrunk(slope: Floats, offset: Floats, error: Floats) -> tuple[Floats, Floats]:
-    """Lines (n,) drawn to their mean as far as their scatter is no more than chance.
-
-    Empirical Bayes (Efron and Morris 1973), in the directions in which scatter and ``error``, the
-    (2, 2) covariance that chance gives (slope, offset) / slope, are both diagonal: what a frame
-    says well is kept, what it says badly follows the other frames.
-    """
-    unit = np.median(slope)
-    lines = np.stack([slope, offset]) / unit
-    mean = np.median(lines, axis=1, keepdims=True)
-    scatter = (lines - mean) @ (lines - mean).T / len(slope)
-    variance, direction = eigh(scatter, error + 1e-12 * np.trace(error) * np.eye(2))
-    kept = np.clip(1 - 1 / np.maximum(variance, 1e-12), 0, None)
-    back = np.linalg.inv(direction.T)
-    lines = mean + back @ (kept[:, None] * (direction.T @ (lines - mean)))
-    return unit * lines[0], unit * lines[1]
-
-
-def _leverage(x: Floats, at: tuple[NDArray[np.integer], ...]) -> Floats:
-    """(2, 2) covariance of a line's (slope, offset) / slope, of relative errors of sigma 1.
-
-    Errors are smooth over the image and partly stay in place over time, so a block counts once,
-    in however many frames and pixels it is seen.
-    """
-    design = np.stack([np.ones_like(x), 1 / x])
-    blocks = len(np.unique(at[1] // _BLOCK * 100_000 + at[2] // _BLOCK))
-    return np.linalg.pinv(design @ design.T / len(x)) / blocks
-
-
-def _common(fit: _Fit, ties: Ties) -> _Fit:
+def _common(fit: FrameLines, ties: Ties) -> FrameLines:
     """The fit of the background, as of one frame of gain 1 and offset 0."""
     tied = np.flatnonzero(np.isfinite(ties.gain))[:1]
     gain, level = ties.gain[tied], ties.offset[tied]
@@ -278,7 +176,7 @@ def _common(fit: _Fit, ties: Ties) -> _Fit:
     )
 
 
-def _apply(fit: _Fit, unit: Floats, kind: Kind) -> tuple[Floats, Floats]:
+def _apply(fit: FrameLines, unit: Floats, kind: Kind) -> tuple[Floats, Floats]:
     """Depth (T, H, W) in m, NaN where there is none, and its predicted relative error."""
     x = (unit - fit.offset[:, None, None]) / fit.slope[:, None, None]
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -300,8 +198,8 @@ def _solid(robot_depth: Floats) -> Mask:
 
 
 def _held_back(size: tuple[int, int]) -> Mask:
-    """(H, W) every second block of a checkerboard."""
-    row, column = np.indices(size) // _BLOCK
+    """(H, W) every second block of a checkerboard: neighbours would judge each other too kindly."""
+    row, column = np.indices(size) // BLOCK
     return (row + column) % 2 == 1
 
 
