@@ -76,6 +76,9 @@ def _compare(
     }
     rows: list[dict[str, Any]] = []
     for way, depth in ways.items():
+        if way == "anchored" and not anchored.metric:
+            rows.append({"way": way, "seconds": seconds, **anchored.describe()})
+            continue
         row = {
             "way": way,
             **_errors(clip, depth),
