@@ -9,14 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reconstruction.depth import DepthEstimate, DepthEstimator
+from reconstruction.mask import visible_robot
 from reconstruction.motion import Motion
 from robots.render import RobotRenderer
 from schemas.episode import Calibration, Provenance
 from schemas.plan import ClipPlan
-
-# A robot pixel counts as visible if nothing stands closer than this in front of it: more than
-# the depth codec's error at 2 m (1.8 mm), less than a thin object lying on the robot.
-VISIBLE_MARGIN = 0.003
 
 NO_CAMERA = "the source ships no camera calibration and no solver has found one"
 NO_DEPTH = "the source ships no depth and no depth backend has run"
@@ -91,8 +88,7 @@ def lift_clip(
     if depth is None:
         lifted.leave_out(NO_DEPTH, "robot_visible")
     else:
-        hidden = (depth.depth > 0) & (depth.depth < robot - VISIBLE_MARGIN)
-        lifted.put("robot_visible", (robot > 0) & ~hidden, depth.provenance)
+        lifted.put("robot_visible", visible_robot(robot, depth.depth), depth.provenance)
     return lifted
 
 

@@ -1,0 +1,111 @@
+"""What rests before a fixed camera ties its frames together: one background, seen in each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from reconstruction.line import biweight, fit_line, robust_sigma
+
+Floats = NDArray[np.floating]
+Mask = NDArray[np.bool_]
+# Levels of 255 by which a resting pixel may differ from its usual colour: JPEG's noise, smoothed.
+_SAME_COLOUR = 12
+# Pixels to keep off the robot's outline, where networks blend its depth into the background's.
+_OFF_ROBOT = 5
+# Of a frame's pixels, for a line through them; and how many suffice, evenly spread.
+_FEWEST, _ENOUGH = 500, 4000
+# A pixel has a background where it was seen in this share of frames.
+_SEEN = 0.25
+# A resting pixel's depth is the background's within this many sigma; wide, as colour is asked too.
+_SAME_DEPTH = 6.0
+
+
+@dataclass(frozen=True)
+class Ties:
+    """How frames compare with their common background.
+
+    Attributes:
+        gain, offset: (T,) frame = gain x background + offset; NaN where too little rests.
+        background: (H, W) in the scale of one of the frames, NaN where it is never seen.
+        resting: (T, H, W) pixels that look as they usually do and are off the robot.
+    """
+
+    gain: Floats
+    offset: Floats
+    background: Floats
+    resting: Mask
+
+
+def tie_frames(relative: Floats, rgb: NDArray[np.uint8], robot: Mask) -> Ties:
+    """Align every frame's relative depth (T, H, W) by what rests; NaN is unknown.
+
+    Args:
+        rgb: (T, H, W, 3).
+        robot: (T, H, W) where the robot is, hidden or not.
+    """
+    resting = _looks_as_usual(rgb) & ~_grown(robot) & np.isfinite(relative)
+    start = int(resting.sum((1, 2)).argmax())
+    background = np.where(resting[start], relative[start], np.nan)
+    # Against one frame first, then against the median of all, which has less noise and more reach.
+    for _ in range(2):
+        gain, offset = _align(relative, background, resting)
+        background = _median(_undrift(relative, gain, offset), resting)
+    gain, offset = _align(relative, background, resting)
+    return Ties(gain, offset, background, resting)
+
+
+def steady(depth: Floats, background: Floats, resting: Mask) -> Floats:
+    """Depth (T, H, W) with resting pixels drawn to the background (H, W); both > 0 or NaN.
+
+    A pixel that departs from it by more than noise does keeps its own depth, and there is no
+    threshold at which it would jump.
+    """
+    with np.errstate(invalid="ignore"):
+        apart = np.log(depth / background)
+    usable = resting & np.isfinite(apart)
+    for frame, gap, rests in zip(depth, apart, usable, strict=True):
+        sigma = robust_sigma(gap[rests]) if rests.any() else 0.0
+        if sigma > 0:
+            share = biweight(gap[rests], _SAME_DEPTH * sigma)
+            frame[rests] *= np.exp(-share * gap[rests])
+    return depth
+
+
+def _looks_as_usual(rgb: NDArray[np.uint8]) -> Mask:
+    smooth = np.stack([cv2.blur(frame, (3, 3)) for frame in rgb])
+    usual = np.partition(smooth, len(smooth) // 2, axis=0)[len(smooth) // 2]
+    return np.stack([cv2.absdiff(frame, usual).max(-1) <= _SAME_COLOUR for frame in smooth])
+
+
+def _grown(mask: Mask) -> Mask:
+    kernel = np.ones((2 * _OFF_ROBOT + 1,) * 2, np.uint8)
+    return np.stack([cv2.dilate(frame.view(np.uint8), kernel) for frame in mask]).view(bool)
+
+
+def _align(relative: Floats, background: Floats, resting: Mask) -> tuple[Floats, Floats]:
+    found = np.full((2, len(relative)), np.nan)
+    for t, (frame, rests) in enumerate(zip(relative, resting, strict=True)):
+        at = np.flatnonzero(rests & np.isfinite(background))
+        if len(at) < _FEWEST:
+            continue
+        at = at[:: max(1, len(at) // _ENOUGH)]
+        line = fit_line(background.flat[at], frame.flat[at])
+        if line is not None and line.slope > 0:
+            found[:, t] = line.slope, line.offset
+    return found[0], found[1]
+
+
+def _undrift(relative: Floats, gain: Floats, offset: Floats) -> Floats:
+    return (relative - offset[:, None, None]) / gain[:, None, None]
+
+
+def _median(aligned: Floats, resting: Mask) -> Floats:
+    """(H, W) median over resting frames; NaN where there are too few."""
+    ordered = np.sort(np.where(resting, aligned, np.nan), axis=0)  # NaN last
+    count = np.isfinite(ordered).sum(0)
+    middle = np.take_along_axis(ordered, np.maximum(count - 1, 0)[None] // 2, axis=0)[0]
+    return np.where(count >= max(1, _SEEN * len(aligned)), middle, np.nan)
