@@ -5,7 +5,7 @@ gives (Ranftl et al. 2020, MiDaS, for the latter); scale and shift are unknown a
 to frame. At robot pixels x is known. Before a fixed camera the background does not move, which
 shows the drift by itself (`reconstruction/ties.py`), so that one scale and one shift are left for
 the whole clip, and frames with little robot in them lack nothing. Before a moving camera each frame
-is fitted on its own.
+is fitted on its own, and follows the others in what its own robot pixels leave open.
 
 Half of the robot's pixels takes no part in the fit and judges it.
 """
