@@ -139,7 +139,9 @@ def _solve_shared(
     least = _MOVED * (solution.quality["edge_share"] or 0.0)
     for problem in problems:
         calibration = choice.calibration
-        own = score_pose([problem], calibration.K, calibration.base_from_camera, renderer)
+        own = score_pose(
+            [problem], calibration.K, calibration.base_from_camera, renderer, solution.late
+        )
         same = (own["edge_share"] or 0.0) >= least
         out.append(replace(choice, quality=choice.quality | own) if same else None)
     return out

@@ -40,14 +40,13 @@ class Estimate:
         pose: base_from_camera (4, 4).
         log_zoom: logarithm of the focal length over the guess.
         late: s by which images lag behind the joints.
-        misfit: pixels, robust mean distance of outlines; inf where none was seen.
-        information: (9, 9) inverse covariance, in the columns' order.
+        information: (9, 9) inverse covariance, in the columns' order; None where no outline was
+            seen.
     """
 
     pose: Floats
     log_zoom: float = 0.0
     late: float = 0.0
-    misfit: float = np.inf
     information: Floats | None = None
 
 
@@ -99,14 +98,6 @@ class FrameSet:
 
 
 @dataclass(frozen=True)
-class Freedom:
-    """What is solved beside the pose: standard deviation of log focal length, and lateness."""
-
-    zoom: float
-    late: bool
-
-
-@dataclass(frozen=True)
 class Round:
     """One step of least squares.
 
@@ -127,7 +118,7 @@ def refine(
     frames: FrameSet,
     estimate: Estimate,
     K: Floats,
-    freedom: Freedom,
+    spread: float,
     rounds: Sequence[Round],
     rng: np.random.Generator,
 ) -> Estimate:
@@ -135,16 +126,17 @@ def refine(
 
     Args:
         K: (3, 3) the guess at the working size, whose focal lengths ``log_zoom`` scales.
+        spread: standard deviation of ``log_zoom``; 0 holds it.
     """
     for turn in rounds:
         frames.set_late(estimate.late)
-        spread = np.linspace(0, len(frames) - 1, min(turn.frames, len(frames)))
-        chosen = np.unique(spread.round().astype(int))
+        evenly = np.linspace(0, len(frames) - 1, min(turn.frames, len(frames)))
+        chosen = np.unique(evenly.round().astype(int))
         lens = zoomed(K, estimate.log_zoom)
         depth, part = frames.rendered(chosen, lens, estimate.pose)
         lines = contour_lines(depth, part, turn.lines, rng)
         if len(lines) < 3 * _COLUMNS:
-            return replace(estimate, misfit=np.inf, information=None)
+            return replace(estimate, information=None)
         images = frames.images[chosen]
         if not turn.matte:
             odds = colour_odds(images, part, frames.velocity.shape[1])
@@ -160,9 +152,9 @@ def refine(
         weight = weight * np.where(np.abs(offset) < scale, (1 - (offset / scale) ** 2) ** 2, 0)
         weight /= CORRELATION**2
         if weight.sum() < 1e-6:
-            return replace(estimate, misfit=np.inf, information=None)
+            return replace(estimate, information=None)
         rows = _rows(lines, lens, estimate.pose, frames.velocity[chosen])
-        estimate = _step(estimate, rows, offset, weight, freedom, frames.dt)
+        estimate = _step(estimate, rows, offset, weight, spread, frames.dt)
     return estimate
 
 
@@ -203,28 +195,24 @@ def _rows(lines: Lines, K: Floats, pose: Floats, velocity: Floats) -> Floats:
 
 
 def _step(
-    estimate: Estimate, rows: Floats, offset: Floats, weight: Floats, freedom: Freedom, dt: float
+    estimate: Estimate, rows: Floats, offset: Floats, weight: Floats, zoom: float, dt: float
 ) -> Estimate:
     """One step of weighted least squares with priors on all but the pose."""
     spread = np.full(_COLUMNS, np.inf)
-    spread[_ZOOM] = freedom.zoom or 1e-6
-    spread[_LATE] = _LATE_SPREAD * dt if freedom.late else 1e-7
+    spread[_ZOOM] = zoom or 1e-6
+    spread[_LATE] = _LATE_SPREAD * dt
     spread[_INSET] = _INSET_SPREAD
     now = np.zeros(_COLUMNS)
     now[_ZOOM], now[_LATE] = estimate.log_zoom, estimate.late
-    # A held unknown keeps its value, which need not be its prior's middle.
-    now[(spread < 1e-5)] = 0.0
     information = rows.T @ (weight[:, None] * rows) + np.diag(spread**-2.0)
     right = rows.T @ (weight * offset) - now * spread**-2.0
     # Damped a little, absolutely too: a few lines in one place leave some directions open.
     damped = information + np.diag(np.diag(information) * 1e-5 + 1e-6)
     change = np.linalg.solve(damped, right)
     turn = Rotation.from_rotvec(change[_TURN]).as_matrix()
-    misfit = float(np.sqrt((weight * offset**2).sum() / max(weight.sum(), 1e-9)))
     return Estimate(
         pose=np.asarray(estimate.pose @ make_pose(turn, change[_SHIFT])),
         log_zoom=estimate.log_zoom + float(change[_ZOOM]),
         late=float(np.clip(estimate.late + change[_LATE], -_LATEST * dt, _LATEST * dt)),
-        misfit=misfit if weight.sum() > 0 else np.inf,
         information=information,
     )

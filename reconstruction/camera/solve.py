@@ -14,7 +14,7 @@ from reconstruction.camera.evidence import flow_pairs, solving_pairs
 from reconstruction.camera.flow_score import FLOOR, FlowScorer
 from reconstruction.camera.problem import CameraProblem, diverse_steps
 from reconstruction.camera.quality import measure_fit, outline_fit
-from reconstruction.camera.refine import Estimate, FrameSet, Freedom, Round, refine, zoomed
+from reconstruction.camera.refine import Estimate, FrameSet, Round, refine, zoomed
 from reconstruction.camera.search import Lens, moved, search_pose
 from robo4d.geometry import invert, project, transform
 from robots.kinematics import ee_poses, link_poses
@@ -47,8 +47,6 @@ _LEAST_MOTION = 0.001  # share of the images, over the fastest steps
 _SETTLED = (0.5, 0.35)
 _AGREEING = 2  # starts far apart that must have ended in one pose
 _ATTEMPTS = 2
-
-
 # Verdicts: share of the outline, and flow score; see docs/camera.md.
 _GOOD, _USABLE = (0.68, 0.35), (0.6, 0.25)
 _LOOSE = (0.02, np.radians(1.5))  # standard deviations in m and rad beyond which nothing is known
@@ -59,13 +57,13 @@ class Candidate:
     """A start of least squares after its first rounds.
 
     Attributes:
-        starts: finalists of the search that it stands for.
+        start: number of the start that was followed, whatever the rounds; None: a shaken candidate.
         outline: share of its outline that the images confirm.
         flow: its flow score.
     """
 
     estimate: Estimate
-    starts: int
+    start: int | None
     outline: float
     flow: float
 
@@ -86,8 +84,8 @@ class CameraSolution:
         late: s by which images lag behind the joints, found together with the pose.
         verdict: whether to use it.
         why: in words, for people.
-        quality: on frames that were held back; see `quality.Fit`. ``start_agreement`` is the share
-            of independent starts that ended in this pose.
+        quality: on frames that were held back; see `quality.Fit`. ``agreeing_starts`` is how many
+            starts far apart ended in this pose, ``start_agreement`` their share.
     """
 
     base_from_camera: Floats | None
@@ -131,13 +129,14 @@ def score_pose(
     K: Floats,
     base_from_camera: Floats,
     renderer: RobotRenderer | None = None,
+    late: float = 0.0,
 ) -> dict[str, float | None]:
-    """Measures of a given camera on the held-back steps, see `quality.Fit`."""
+    """Measures of a given camera, ``late`` s behind, on the held-back steps; see `quality.Fit`."""
     K = _at_working_size(problems[0], K)
     if renderer is None:
         with RobotRenderer(problems[0].robot, *problems[0].working_size) as own:
-            return vars(measure_fit(problems, K, base_from_camera, 0.0, own))
-    return vars(measure_fit(problems, K, base_from_camera, 0.0, renderer))
+            return vars(measure_fit(problems, K, base_from_camera, late, own))
+    return vars(measure_fit(problems, K, base_from_camera, late, renderer))
 
 
 def _at_working_size(problem: CameraProblem, K: Floats) -> Floats:
@@ -164,40 +163,39 @@ def _solve(
     share = -(-_FRAMES // len(problems))
     frames = FrameSet(problems, [diverse_steps(p, p.solving(), share) for p in problems], renderer)
     points = _watched(problems)
-    free = Freedom(lens.spread, True)
     tried: list[Candidate] = []
-    for _ in range(_ATTEMPTS):
+    for attempt in range(_ATTEMPTS):
         found = search_pose(pairs, lens, hand.mean(0), starts, rng)
         begun = [Estimate(np.asarray(start)) for start in starts]
         begun += [Estimate(p, float(z)) for p, z in zip(found.poses, found.log_zoom, strict=True)]
         distinct = _distinct(begun, lens.K, points)[: _CANDIDATES + len(starts)]
+        follow = _Follow(frames, lens, rng, found.scorer)
         for rounds in _TO_BASIN:
-            follow = _Follow(frames, lens.K, free, rng, found.scorer)
-            tried += [follow(one, rounds, count) for one, count in distinct]
+            numbered = enumerate(distinct, attempt * (_CANDIDATES + len(starts)))
+            tried += [follow(one, rounds, start) for start, one in numbered]
             for _ in range(_SHAKES):
                 top = max(tried, key=lambda candidate: candidate.worth).estimate
                 turn, shift = rng.normal(0, _SHAKE, (2, 1, 3))
                 shaken = replace(top, pose=moved(top.pose[None], turn, shift)[0])
-                tried.append(follow(shaken, _TO_BASIN[0], 0))
+                tried.append(follow(shaken, _TO_BASIN[0], None))
             best = max(tried, key=lambda candidate: candidate.worth)
-            same = [
-                c.starts for c in tried if _gap(c.estimate, best.estimate, lens.K, points) < _SAME
-            ]
+            near = [c for c in tried if _gap(c.estimate, best.estimate, lens.K, points) < _SAME]
+            # One start followed by both sets of rounds is one start.
+            agreeing = len({c.start for c in near} - {None})
             confirmed = best.outline >= _SETTLED[0] and best.flow >= _SETTLED[1]
-            if confirmed and sum(count > 0 for count in same) >= _AGREEING:
+            if confirmed and agreeing >= _AGREEING:
                 break
         else:
             continue
         break
-    agreeing = sum(count > 0 for count in same)
-    final = refine(frames, best.estimate, lens.K, free, _TO_SUBPIXEL, rng)
+    final = refine(frames, best.estimate, lens.K, lens.spread, _TO_SUBPIXEL, rng)
     if final.information is None:
         return CameraSolution(None, None, None, 0.0, "reject", "the robot was not found in view")
     K = zoomed(lens.K, final.log_zoom)
     fit = measure_fit(problems, K, final.pose, final.late, renderer)
     covariance = np.linalg.inv(final.information + 1e-6 * np.eye(9))[:6, :6]
     quality: dict[str, float | None] = vars(fit) | {
-        "start_agreement": sum(same) / sum(candidate.starts for candidate in tried),
+        "start_agreement": agreeing / len({c.start for c in tried} - {None}),
         "agreeing_starts": float(agreeing),
         "position_sd_m": float(np.sqrt(np.trace(covariance[3:, 3:]))),
         "rotation_sd_rad": float(np.sqrt(np.trace(covariance[:3, :3]))),
@@ -251,17 +249,12 @@ def _gap(a: Estimate, b: Estimate, K: Floats, points: Floats) -> float:
     return float(np.nanmedian(apart)) if np.isfinite(apart).any() else np.inf
 
 
-def _distinct(
-    estimates: Sequence[Estimate], K: Floats, points: Floats
-) -> list[tuple[Estimate, int]]:
-    """Those far apart, and how many each stands for."""
-    kept: list[tuple[Estimate, int]] = []
+def _distinct(estimates: Sequence[Estimate], K: Floats, points: Floats) -> list[Estimate]:
+    """Those far apart, in their order."""
+    kept: list[Estimate] = []
     for one in estimates:
-        near = [i for i, (other, _) in enumerate(kept) if _gap(one, other, K, points) <= _APART]
-        if near:
-            kept[near[0]] = (kept[near[0]][0], kept[near[0]][1] + 1)
-        else:
-            kept.append((one, 1))
+        if all(_gap(one, other, K, points) > _APART for other in kept):
+            kept.append(one)
     return kept
 
 
@@ -270,21 +263,19 @@ class _Follow:
     """Follows a start to a candidate."""
 
     frames: FrameSet
-    K: Floats
-    freedom: Freedom
+    lens: Lens
     rng: np.random.Generator
     scorer: FlowScorer
 
-    def __call__(self, begin: Estimate, rounds: Sequence[Round], starts: int) -> Candidate:
-        near = refine(self.frames, begin, self.K, self.freedom, rounds, self.rng)
+    def __call__(self, begin: Estimate, rounds: Sequence[Round], start: int | None) -> Candidate:
+        near = refine(self.frames, begin, self.lens.K, self.lens.spread, rounds, self.rng)
         if near.information is None:
-            return Candidate(near, starts, 0.0, 0.0)
+            return Candidate(near, start, 0.0, 0.0)
         self.frames.set_late(near.late)
         chosen = np.unique(np.linspace(0, len(self.frames) - 1, 6).round().astype(int))
-        lens = zoomed(self.K, near.log_zoom)
+        lens = zoomed(self.lens.K, near.log_zoom)
         depth, part = self.frames.rendered(chosen, lens, near.pose)
         outline = outline_fit(self.frames.images[chosen], depth, part)[1]
         vector = np.array([[lens[0, 0], lens[1, 1], lens[0, 2], lens[1, 2]]])
-        return Candidate(
-            near, starts, outline, float(self.scorer.parts(near.pose[None], vector)[0, 0])
-        )
+        flow = float(self.scorer.parts(near.pose[None], vector)[0, 0])
+        return Candidate(near, start, outline, flow)
