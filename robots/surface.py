@@ -9,8 +9,8 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from robo4d.geometry import matrix_from_quaternion
 from robots.models import ROBOTS
+from robots.triangles import geom_corners
 
 Floats = NDArray[np.floating]
 
@@ -50,12 +50,8 @@ def surface_points(robot_name: str, count: int) -> SurfacePoints:
     for geom in np.flatnonzero(model.geom_group == robot.visual_group):
         if model.geom_type[geom] != mujoco.mjtGeom.mjGEOM_MESH:
             continue
-        mesh = model.geom_dataid[geom]
-        vertices = model.mesh_vert[model.mesh_vertadr[mesh] :][: model.mesh_vertnum[mesh]]
-        faces = model.mesh_face[model.mesh_faceadr[mesh] :][: model.mesh_facenum[mesh]]
-        turn = matrix_from_quaternion(model.geom_quat[geom])
-        triangles.append((vertices @ turn.T + model.geom_pos[geom])[faces])
-        links.append(np.full(len(faces), model.geom_bodyid[geom] - 1))
+        triangles.append(geom_corners(model, int(geom)))
+        links.append(np.full(len(triangles[-1]), model.geom_bodyid[geom] - 1))
     corners, link = np.concatenate(triangles), np.concatenate(links).astype(np.int64)
     sides = corners[:, 1:] - corners[:, :1]
     across = np.cross(sides[:, 0], sides[:, 1])

@@ -1,0 +1,133 @@
+"""The robot alone, from its joints, drawn without OpenGL: many small frames in one call.
+
+NVIDIA Warp compiles the kernels once for this machine's CPU (or GPU) and keeps them in its cache.
+On a CPU everything runs in the calling thread, and there is no context that belongs to one.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import warp as wp
+from numpy.typing import ArrayLike, NDArray
+
+from robo4d.geometry import check_array, check_poses, invert
+from robots._raster_kernels import draw_kernel, mat34, place_kernel, read_kernel
+from robots.kinematics import link_poses
+from robots.models import RobotModel
+from robots.triangles import robot_triangles
+
+_NEAR = 0.01  # m, as `RobotRenderer`; triangles that cross it are cut there
+_BATCH = 16  # frames a launch: bounds the z-buffers' memory
+_GPU_THREADS = 8192  # a frame
+
+wp.config.quiet = True  # type: ignore[attr-defined]
+
+
+class RobotRasterizer:
+    """Draws one robot at one image size; takes the place of `RobotRenderer`.
+
+    A pixel shows what lies behind its centre. Faces are seen from outside only, as MuJoCo does it.
+    The surface is that of `robot_triangles`, 0.3 mm from the meshes at most but for single corners.
+
+    Args:
+        device: Warp's name of it, such as "cpu" or "cuda:0".
+
+    Attributes:
+        robot: what is drawn.
+        size: (H, W) pixels.
+        link: (F,) of each triangle, index into the robot's ``link_names``.
+        normal: (F, 3) of each triangle, unit, outward, in its link's frame.
+    """
+
+    def __init__(self, robot: RobotModel, height: int, width: int, device: str = "cpu") -> None:
+        self.robot, self.size = robot, (height, width)
+        made = robot_triangles(robot.name)
+        self.link, self.normal = made.link, made.normal
+        self._device = device
+        self._vertex = self._put(made.vertex, wp.vec3)
+        self._vertex_link = self._put(made.vertex_link, int)
+        self._corner = self._put(made.corner, wp.vec3i)
+        self._link = self._put(made.link, int)
+        offset = (made.normal * made.vertex[made.corner[:, 0]]).sum(1)
+        self._plane = self._put(np.column_stack([made.normal, offset]), wp.vec4)
+
+    def __enter__(self) -> RobotRasterizer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Nothing to free; as `RobotRenderer` has it."""
+
+    def __call__(
+        self, joints: ArrayLike, gripper: ArrayLike, K: ArrayLike, base_from_camera: ArrayLike
+    ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """Amodal robot depth (T, H, W) in m, 0 where there is no robot, and part ids (T, H, W).
+
+        Part ids are the index into ``robot.link_names`` plus 1.
+
+        Args:
+            joints, gripper: (T, J) rad and (T,) opening, or (T, F) that of each gripper joint.
+            K, base_from_camera: (T, 3, 3) pixels and (T, 4, 4).
+        """
+        depth, _, part = self._drawn(joints, gripper, K, base_from_camera)
+        return depth, part
+
+    def triangles(
+        self, joints: ArrayLike, gripper: ArrayLike, K: ArrayLike, base_from_camera: ArrayLike
+    ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        """Depth as in a call, and the triangle seen (T, H, W): index into ``link``, -1 for none."""
+        depth, triangle, _ = self._drawn(joints, gripper, K, base_from_camera)
+        return depth, triangle
+
+    def _drawn(
+        self, joints: ArrayLike, gripper: ArrayLike, K: ArrayLike, base_from_camera: ArrayLike
+    ) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.uint8]]:
+        base_from_link = link_poses(self.robot, joints, gripper)
+        count = len(base_from_link)
+        K = check_array("K", K, [count, 3, 3])
+        poses = check_poses("base_from_camera", base_from_camera, [count])
+        camera_from_link = invert(poses)[:, None] @ base_from_link
+        image_from_link = K[:, None] @ camera_from_link[..., :3, :]
+        eye = invert(camera_from_link)[..., :3, 3]
+        shape = (count, *self.size)
+        depth, triangle = np.empty(shape, np.float32), np.empty(shape, np.int32)
+        part = np.empty(shape, np.uint8)
+        for first in range(0, count, _BATCH):
+            now = slice(first, first + _BATCH)
+            depth[now], triangle[now], part[now] = self._launch(image_from_link[now], eye[now])
+        return depth, triangle, part
+
+    def _launch(self, image_from_link: Any, eye: Any) -> list[NDArray]:
+        """Depth, triangle and part of some frames."""
+        frames, (height, width) = len(eye), self.size
+        threads = 1 if self._device == "cpu" else _GPU_THREADS
+        pixels = (frames, height * width)
+        nearest = wp.zeros(pixels, dtype=wp.uint64, device=self._device)
+        placed = self._empty((frames, len(self._vertex)), wp.vec3)
+        out = [self._empty(pixels, kind) for kind in (float, int, wp.uint8)]
+        poses, eyes = self._put(image_from_link, mat34), self._put(eye, wp.vec3)
+        triangles = (self._corner, self._link, self._plane, eyes)
+        for kernel, inputs in (
+            (place_kernel, [poses, self._vertex, self._vertex_link, _NEAR, threads, placed]),
+            (draw_kernel, [placed, *triangles, _NEAR, height, width, threads, nearest.flatten()]),
+            (read_kernel, [nearest, self._link, threads, *out]),
+        ):
+            wp.launch(kernel, (frames, threads), inputs, device=self._device)
+        return [array.numpy().reshape(frames, height, width) for array in out]
+
+    def _empty(self, shape: tuple[int, ...], kind: Any) -> Any:
+        return wp.empty(shape, dtype=kind, device=self._device)
+
+    def _put(self, values: NDArray, kind: Any) -> Any:
+        scalar = np.int32 if kind in (int, wp.vec3i) else np.float32
+        return wp.array(np.ascontiguousarray(values, scalar), dtype=kind, device=self._device)
