@@ -32,37 +32,59 @@ _REST_PULL = 0.3
 
 
 @dataclass(frozen=True)
-class _Link:
-    """One body: its parent's index, its pose there at zero, and its joints (type, axis, anchor)."""
+class _Tree:
+    """The bodies, and all joints in one set of arrays.
 
-    parent: int
-    parent_from_link: Floats
-    joints: tuple[tuple[int, int, Floats, Floats], ...]
+    Attributes:
+        links: of each body, its parent's index, its pose there at zero, and its joints' indices.
+        base: index of the body that is the frame ``base``.
+        address: (J,) of each joint in qpos.
+        hinge: (J,) bool; else it slides.
+        axis, anchor: (J, 3) in the body's frame.
+        across: (J, 3, 3) of each axis a: ``across @ x`` is a x x.
+    """
+
+    links: tuple[tuple[int, Floats, tuple[int, ...]], ...]
+    base: int
+    address: NDArray[np.integer]
+    hinge: NDArray[np.bool_]
+    axis: Floats
+    anchor: Floats
+    across: Floats
+
+    def motions(self, qpos: Floats) -> Floats:
+        """(J, T, 4, 4) of qpos (T, nq): what each joint does to its body; Rodrigues' formula."""
+        value = qpos.T[self.address]
+        angle = np.where(self.hinge[:, None], value, 0.0)[..., None, None]
+        across = self.across[:, None]
+        turn = np.eye(3) + np.sin(angle) * across + (1 - np.cos(angle)) * (across @ across)
+        held = self.anchor[:, None] - (turn @ self.anchor[:, None, :, None])[..., 0]
+        slid = value[..., None] * self.axis[:, None]
+        return make_pose(turn, np.where(self.hinge[:, None, None], held, slid))
 
 
 @lru_cache(maxsize=8)
-def _tree(name: str) -> tuple[tuple[_Link, ...], int]:
+def _tree(name: str) -> _Tree:
     model = ROBOTS[name].compile()
+    hinge = model.jnt_type == mujoco.mjtJoint.mjJNT_HINGE
+    known = hinge | (model.jnt_type == mujoco.mjtJoint.mjJNT_SLIDE)
+    if not known.all():
+        raise NotImplementedError(f"{name} has a joint of type {model.jnt_type[~known][0]}")
     links = []
     for body in range(1, model.nbody):
         fixed = make_pose(matrix_from_quaternion(model.body_quat[body]), model.body_pos[body])
-        first = model.body_jntadr[body]
-        joints = tuple(
-            (
-                int(model.jnt_type[j]),
-                int(model.jnt_qposadr[j]),
-                model.jnt_axis[j].copy(),
-                model.jnt_pos[j].copy(),
-            )
-            for j in range(first, first + model.body_jntnum[body])
-        )
-        links.append(_Link(int(model.body_parentid[body]) - 1, fixed, joints))
-    return tuple(links), ROBOTS[name].link_names.index(ROBOTS[name].base)
-
-
-def _rotation_about(axis: Floats, angle: Floats) -> Floats:
-    half = angle[:, None] / 2
-    return matrix_from_quaternion(np.concatenate([np.cos(half), np.sin(half) * axis], axis=1))
+        first = int(model.body_jntadr[body])
+        joints = tuple(range(first, first + int(model.body_jntnum[body])))
+        links.append((int(model.body_parentid[body]) - 1, fixed, joints))
+    return _Tree(
+        links=tuple(links),
+        base=ROBOTS[name].link_names.index(ROBOTS[name].base),
+        address=model.jnt_qposadr.copy(),
+        hinge=hinge,
+        axis=model.jnt_axis.copy(),
+        anchor=model.jnt_pos.copy(),
+        across=np.cross(model.jnt_axis[:, None], np.eye(3)).swapaxes(1, 2),
+    )
 
 
 def link_poses(robot: RobotModel, joints: ArrayLike, gripper: ArrayLike) -> Floats:
@@ -73,22 +95,14 @@ def link_poses(robot: RobotModel, joints: ArrayLike, gripper: ArrayLike) -> Floa
         gripper: (T,) opening fraction, or (T, F) that of each gripper joint.
     """
     qpos = robot.qpos(joints, gripper)
-    links, base = _tree(robot.name)
-    world = np.empty((len(links), len(qpos), 4, 4))
-    for i, link in enumerate(links):
-        pose = np.broadcast_to(link.parent_from_link, (len(qpos), 4, 4))
-        for kind, address, axis, anchor in link.joints:
-            value = qpos[:, address]
-            if kind == mujoco.mjtJoint.mjJNT_HINGE:
-                turn = _rotation_about(axis, value)
-                motion = make_pose(turn, anchor - turn @ anchor)
-            elif kind == mujoco.mjtJoint.mjJNT_SLIDE:
-                motion = make_pose(np.eye(3), value[:, None] * axis)
-            else:
-                raise NotImplementedError(f"{robot.name} has a joint of type {kind}")
-            pose = pose @ motion
-        world[i] = pose if link.parent < 0 else world[link.parent] @ pose
-    return np.swapaxes(invert(world[base]) @ world, 0, 1)
+    tree = _tree(robot.name)
+    motions = tree.motions(qpos)
+    world = np.empty((len(tree.links), len(qpos), 4, 4))
+    for i, (parent, pose, moved_by) in enumerate(tree.links):
+        for joint in moved_by:
+            pose = pose @ motions[joint]
+        world[i] = pose if parent < 0 else world[parent] @ pose
+    return np.swapaxes(invert(world[tree.base]) @ world, 0, 1)
 
 
 def ee_poses(robot: RobotModel, joints: ArrayLike) -> Floats:
