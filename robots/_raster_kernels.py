@@ -16,25 +16,42 @@ mat34 = wp.types.matrix(shape=(3, 4), dtype=float)
 SLACK = wp.constant(1.0e-4)
 
 
+@wp.func
+def cell(u: float, v: float, height: int, width: int):
+    """Pixel centres to the left of u, and those above v in the upper half of the bits."""
+    # Clamped before they become integers, for which a corner close to the camera may be too far.
+    column = int(wp.clamp(u, 0.0, float(width)) + 0.5)
+    return column | (int(wp.clamp(v, 0.0, float(height)) + 0.5) << 16)
+
+
 @wp.kernel(enable_backward=False)
 def place_kernel(
     image_from_link: wp.array2d(dtype=mat34),
     vertex: wp.array(dtype=wp.vec3),
     vertex_link: wp.array(dtype=int),
     near: float,
+    height: int,
+    width: int,
     threads: int,
     placed: wp.array2d(dtype=wp.vec3),
+    cells: wp.array2d(dtype=int),
 ):
-    """Corners as (u, v, 1 / z); nearer than the near plane as (u z, v z, z - near <= 0)."""
+    """Corners as (u, v, 1 / z) and their cells; nearer than the near plane it is (u z, v z,
+    z - near <= 0) and -1.
+    """
     t, thread = wp.tid()
     for i in range(thread, vertex.shape[0], threads):
         x = vertex[i]
         p = image_from_link[t, vertex_link[i]] * wp.vec4(x[0], x[1], x[2], 1.0)
         if p[2] > near:
             q = 1.0 / p[2]
-            placed[t, i] = wp.vec3(p[0] * q, p[1] * q, q)
+            u = p[0] * q
+            v = p[1] * q
+            placed[t, i] = wp.vec3(u, v, q)
+            cells[t, i] = cell(u, v, height, width)
         else:
             placed[t, i] = wp.vec3(p[0], p[1], p[2] - near)
+            cells[t, i] = -1
 
 
 @wp.func
@@ -52,6 +69,9 @@ def fill(
     a: wp.vec3,
     b: wp.vec3,
     c: wp.vec3,
+    cell_a: int,
+    cell_b: int,
+    cell_c: int,
     low: wp.uint64,
     frame: int,
     height: int,
@@ -59,6 +79,13 @@ def fill(
     nearest: wp.array(dtype=wp.uint64),
 ):
     """Draw a triangle of corners (u, v, 1 / z), which is linear over the image."""
+    column_a = cell_a & 0xFFFF
+    column_b = cell_b & 0xFFFF
+    column_c = cell_c & 0xFFFF
+    u0 = wp.min(column_a, wp.min(column_b, column_c))
+    u1 = wp.max(column_a, wp.max(column_b, column_c))
+    v0 = wp.min(cell_a, wp.min(cell_b, cell_c)) >> 16
+    v1 = wp.max(cell_a, wp.max(cell_b, cell_c)) >> 16
     # Against corner a: edges of small triangles keep their precision far from the image's origin.
     ua = a[0]
     va = a[1]
@@ -66,25 +93,17 @@ def fill(
     vb = b[1] - va
     uc = c[0] - ua
     vc = c[1] - va
-    left = ua + wp.min(0.0, wp.min(ub, uc)) - SLACK
-    right = ua + wp.max(0.0, wp.max(ub, uc)) + SLACK
-    top = va + wp.min(0.0, wp.min(vb, vc)) - SLACK
-    bottom = va + wp.max(0.0, wp.max(vb, vc)) + SLACK
-    # Clamped before they become integers, for which a corner close to the camera may be too far.
-    u0 = int(wp.clamp(left, 0.0, float(width)) + 0.5)
-    u1 = int(wp.clamp(right, -1.0, float(width)) + 0.5) - 1
-    v0 = int(wp.clamp(top, 0.0, float(height)) + 0.5)
-    v1 = int(wp.clamp(bottom, -1.0, float(height)) + 0.5) - 1
     # Twice the area; rows go down, so corners that run anticlockwise have it positive like this.
     area = uc * vb - ub * vc
-    if u0 <= u1 and v0 <= v1 and area > 0.0:
+    if area > 0.0:
         slack = -SLACK * (wp.abs(ub) + wp.abs(vb) + wp.abs(uc) + wp.abs(vc))
-        by_b = (b[2] - a[2]) / area
-        by_c = (c[2] - a[2]) / area
-        for v in range(v0, v1 + 1):
+        whole = 1.0 / area
+        by_b = (b[2] - a[2]) * whole
+        by_c = (c[2] - a[2]) * whole
+        for v in range(v0, v1):
             y = float(v) + 0.5 - va
             row = (frame * height + v) * width
-            for u in range(u0, u1 + 1):
+            for u in range(u0, u1):
                 x = float(u) + 0.5 - ua
                 # Areas against the edges: shares of corners b, c and a, times the whole.
                 of_b = uc * y - x * vc
@@ -95,9 +114,28 @@ def fill(
                     wp.atomic_max(nearest, row + u, key)
 
 
+@wp.func
+def fill_cut(
+    a: wp.vec3,
+    b: wp.vec3,
+    c: wp.vec3,
+    low: wp.uint64,
+    frame: int,
+    height: int,
+    width: int,
+    nearest: wp.array(dtype=wp.uint64),
+):
+    """`fill` of corners of which the cells are not known."""
+    cell_a = cell(a[0], a[1], height, width)
+    cell_b = cell(b[0], b[1], height, width)
+    cell_c = cell(c[0], c[1], height, width)
+    fill(a, b, c, cell_a, cell_b, cell_c, low, frame, height, width, nearest)
+
+
 @wp.kernel(enable_backward=False)
 def draw_kernel(
     placed: wp.array2d(dtype=wp.vec3),
+    cells: wp.array2d(dtype=int),
     corner: wp.array(dtype=wp.vec3i),
     link: wp.array(dtype=int),
     plane: wp.array(dtype=wp.vec4),
@@ -115,33 +153,41 @@ def draw_kernel(
         o = eye[t, link[i]]
         if side[0] * o[0] + side[1] * o[1] + side[2] * o[2] > side[3]:
             ids = corner[i]
-            a = placed[t, ids[0]]
-            b = placed[t, ids[1]]
-            c = placed[t, ids[2]]
-            low = wp.uint64(i)
-            before = int(a[2] > 0.0) + int(b[2] > 0.0) + int(c[2] > 0.0)
-            if before == 3:
-                fill(a, b, c, low, t, height, width, nearest)
-            elif before > 0:
-                # Turned so that d is alone on its side of the near plane.
-                alone = before == 1
-                d = a
-                e = b
-                f = c
-                if (b[2] > 0.0) == alone and (a[2] > 0.0) != alone:
-                    d = b
-                    e = c
-                    f = a
-                elif (c[2] > 0.0) == alone and (a[2] > 0.0) != alone:
-                    d = c
-                    e = a
-                    f = b
-                if alone:
-                    fill(d, cut(d, e, near), cut(d, f, near), low, t, height, width, nearest)
-                else:
-                    g = cut(e, d, near)
-                    fill(g, e, f, low, t, height, width, nearest)
-                    fill(g, f, cut(f, d, near), low, t, height, width, nearest)
+            cell_a = cells[t, ids[0]]
+            cell_b = cells[t, ids[1]]
+            cell_c = cells[t, ids[2]]
+            # Most triangles lie between two columns or rows of pixel centres and hold none.
+            apart = (cell_a ^ cell_b) | (cell_b ^ cell_c)
+            if (apart & 0xFFFF) != 0 and (apart >> 16) != 0:
+                a = placed[t, ids[0]]
+                b = placed[t, ids[1]]
+                c = placed[t, ids[2]]
+                low = wp.uint64(i)
+                before = int(a[2] > 0.0) + int(b[2] > 0.0) + int(c[2] > 0.0)
+                if before == 3:
+                    fill(a, b, c, cell_a, cell_b, cell_c, low, t, height, width, nearest)
+                elif before > 0:
+                    # Turned so that d is alone on its side of the near plane.
+                    alone = before == 1
+                    d = a
+                    e = b
+                    f = c
+                    if (b[2] > 0.0) == alone and (a[2] > 0.0) != alone:
+                        d = b
+                        e = c
+                        f = a
+                    elif (c[2] > 0.0) == alone and (a[2] > 0.0) != alone:
+                        d = c
+                        e = a
+                        f = b
+                    if alone:
+                        e = cut(d, e, near)
+                        f = cut(d, f, near)
+                        fill_cut(d, e, f, low, t, height, width, nearest)
+                    else:
+                        g = cut(e, d, near)
+                        fill_cut(g, e, f, low, t, height, width, nearest)
+                        fill_cut(g, f, cut(f, d, near), low, t, height, width, nearest)
 
 
 @wp.kernel(enable_backward=False)

@@ -20,7 +20,7 @@ from robots.models import RobotModel
 from robots.triangles import robot_triangles
 
 _NEAR = 0.01  # m, as `RobotRenderer`; triangles that cross it are cut there
-_BATCH = 16  # frames a launch: bounds the z-buffers' memory
+_BATCH = 8  # frames a launch: bounds the z-buffers' memory
 _GPU_THREADS = 8192  # a frame
 
 wp.config.quiet = True  # type: ignore[attr-defined]
@@ -53,6 +53,11 @@ class RobotRasterizer:
         self._link = self._put(made.link, int)
         offset = (made.normal * made.vertex[made.corner[:, 0]]).sum(1)
         self._plane = self._put(np.column_stack([made.normal, offset]), wp.vec4)
+        # Kept between calls: fresh memory would cost a quarter of a frame's time.
+        corners, pixels = (_BATCH, len(made.vertex)), (_BATCH, height * width)
+        self._placed, self._cells = self._empty(corners, wp.vec3), self._empty(corners, int)
+        self._nearest = self._empty(pixels, wp.uint64)
+        self._out = [self._empty(pixels, kind) for kind in (float, int, wp.uint8)]
 
     def __enter__(self) -> RobotRasterizer:
         return self
@@ -104,26 +109,28 @@ class RobotRasterizer:
         part = np.empty(shape, np.uint8)
         for first in range(0, count, _BATCH):
             now = slice(first, first + _BATCH)
-            depth[now], triangle[now], part[now] = self._launch(image_from_link[now], eye[now])
+            self._launch(image_from_link[now], eye[now])
+            frames = len(eye[now])
+            depth[now], triangle[now], part[now] = (
+                drawn.numpy()[:frames].reshape(frames, *self.size) for drawn in self._out
+            )
         return depth, triangle, part
 
-    def _launch(self, image_from_link: Any, eye: Any) -> list[NDArray]:
-        """Depth, triangle and part of some frames."""
-        frames, (height, width) = len(eye), self.size
+    def _launch(self, image_from_link: NDArray, eye: NDArray) -> None:
+        """Draw some frames into the first of ``_out``."""
+        frames = len(eye)
         threads = 1 if self._device == "cpu" else _GPU_THREADS
-        pixels = (frames, height * width)
-        nearest = wp.zeros(pixels, dtype=wp.uint64, device=self._device)
-        placed = self._empty((frames, len(self._vertex)), wp.vec3)
-        out = [self._empty(pixels, kind) for kind in (float, int, wp.uint8)]
+        self._nearest.zero_()
         poses, eyes = self._put(image_from_link, mat34), self._put(eye, wp.vec3)
+        corners = (self._placed, self._cells)
         triangles = (self._corner, self._link, self._plane, eyes)
+        how = (_NEAR, *self.size, threads)
         for kernel, inputs in (
-            (place_kernel, [poses, self._vertex, self._vertex_link, _NEAR, threads, placed]),
-            (draw_kernel, [placed, *triangles, _NEAR, height, width, threads, nearest.flatten()]),
-            (read_kernel, [nearest, self._link, threads, *out]),
+            (place_kernel, [poses, self._vertex, self._vertex_link, *how, *corners]),
+            (draw_kernel, [*corners, *triangles, *how, self._nearest.flatten()]),
+            (read_kernel, [self._nearest, self._link, threads, *self._out]),
         ):
             wp.launch(kernel, (frames, threads), inputs, device=self._device)
-        return [array.numpy().reshape(frames, height, width) for array in out]
 
     def _empty(self, shape: tuple[int, ...], kind: Any) -> Any:
         return wp.empty(shape, dtype=kind, device=self._device)

@@ -21,9 +21,9 @@ Ints = NDArray[np.int64]
 _WELD = 2e-6  # m
 # fast_simplification merges while the sum of squared distances from the planes that met there is
 # at most 1e-9 (i + 3)^agg in its hundred rounds i: at aggressiveness 4, up to 0.11 of its units
-# squared. In mm that keeps 99.9 % of every robot's surface within 0.3 mm (single corners of the
-# Panda's foot and the Google robot's wrist move by 1.0 and 1.5), and a third of the Panda's faces.
-_UNIT, _AGGRESSIVENESS = 1e-3, 4.0
+# squared. Of 1.4 mm that keeps 99.9 % of every robot's surface within 0.3 mm (single corners of the
+# Panda's foot and the Google robot's wrist move by 1.1 and 1.5), and a third of the Panda's faces.
+_UNIT, _AGGRESSIVENESS = 1.4e-3, 4.0  # m
 _LEAST_AREA = 1e-14  # m^2; less has no direction
 
 

@@ -93,7 +93,8 @@ def test_what_crosses_the_near_plane_is_cut_as_mujoco_does(robot):
         true_depth, true_part = render(joints, gripper, K, poses)
     depth, part = RobotRasterizer(robot, HEIGHT, WIDTH)(joints, gripper, K, poses)
     assert ((true_depth > 0) & (true_depth < 0.012)).sum() > 1000  # the near plane is met indeed
-    assert (part != true_part).sum() < 0.005 * (true_part > 0).sum()
+    # 0.3 mm, which thinning may move an edge by, are 4 pixels at 1 cm.
+    assert (part != true_part).sum() < 0.01 * (true_part > 0).sum()
     assert depth[depth > 0].min() > 0.00999
 
 
@@ -201,7 +202,7 @@ def test_thinned_surfaces_are_the_meshes_within_a_third_of_a_millimetre(robot):
         there.append(distances(meshes, thin))
         back.append(distances(thin, meshes))
         full += len(meshes)
-    assert len(triangles.link) < min(full, 60_000)
+    assert len(triangles.link) < min(full, 50_000)
     for distance in (np.concatenate(there), np.concatenate(back)):
         assert np.quantile(distance, 0.999) < 0.3e-3
         assert distance.max() < 1.6e-3  # single corners: the Panda's foot, the Google robot's wrist
