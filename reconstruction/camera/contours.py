@@ -40,7 +40,7 @@ def contour_lines(
     """At most ``count`` lines a frame across the outlines of rendered robots.
 
     Args:
-        depth, part: (n, H, W) as `RobotRenderer` gives them.
+        depth, part: (n, H, W) as `RobotView` gives them.
     """
     frames = [
         _of_frame(d, p, i, count, rng) for i, (d, p) in enumerate(zip(depth, part, strict=True))

@@ -15,7 +15,7 @@ from reconstruction.camera.evidence import flow_pairs, foreground, scoring_pairs
 from reconstruction.camera.flow_score import FlowScorer
 from reconstruction.camera.problem import CameraProblem, diverse_steps
 from reconstruction.camera.refine import FrameSet
-from robots.render import RobotRenderer
+from robots.render import RobotView
 
 Floats = NDArray[np.floating]
 _FRAMES, _PAIRS, _LINES = 10, 8, 200
@@ -49,7 +49,7 @@ def measure_fit(
     K: Floats,
     pose: Floats,
     late: float,
-    renderer: RobotRenderer,
+    renderer: RobotView,
 ) -> Fit:
     """Score a camera on the steps held back.
 

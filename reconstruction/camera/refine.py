@@ -14,7 +14,7 @@ from reconstruction.camera.contours import Lines, contour_lines
 from reconstruction.camera.problem import CameraProblem, Steps
 from robo4d.geometry import invert, make_pose, transform
 from robots.kinematics import link_poses
-from robots.render import RobotRenderer
+from robots.render import RobotView
 
 Floats = NDArray[np.floating]
 # Columns of the least squares: turn (rad), shift (m), logarithm of focal length, lateness (s), and
@@ -58,7 +58,7 @@ class FrameSet:
     """
 
     def __init__(
-        self, problems: Sequence[CameraProblem], steps: Sequence[Steps], renderer: RobotRenderer
+        self, problems: Sequence[CameraProblem], steps: Sequence[Steps], renderer: RobotView
     ) -> None:
         self._problems, self._steps, self._render = problems, steps, renderer
         self.images = np.concatenate(

@@ -18,7 +18,8 @@ from reconstruction.camera.refine import Estimate, FrameSet, Round, refine, zoom
 from reconstruction.camera.search import Lens, moved, search_pose
 from robo4d.geometry import invert, project, transform
 from robots.kinematics import ee_poses, link_poses
-from robots.render import RobotRenderer
+from robots.rasterizer import RobotRasterizer
+from robots.render import RobotView
 from robots.surface import surface_points
 
 Floats = NDArray[np.floating]
@@ -104,7 +105,7 @@ def solve_camera(
     spread: float = 0.0,
     starts: Sequence[Floats] = (),
     seed: int = 0,
-    renderer: RobotRenderer | None = None,
+    renderer: RobotView | None = None,
 ) -> CameraSolution:
     """Solve base_from_camera, and the focal length where it is not known.
 
@@ -118,9 +119,7 @@ def solve_camera(
         renderer: one of the problems' robot at ``working_size``; made here if not given.
     """
     lens = Lens(_at_working_size(problems[0], K), spread)
-    if renderer is None:
-        with RobotRenderer(problems[0].robot, *problems[0].working_size) as own:
-            return _solve(problems, lens, starts, seed, own)
+    renderer = renderer or RobotRasterizer(problems[0].robot, *problems[0].working_size)
     return _solve(problems, lens, starts, seed, renderer)
 
 
@@ -128,14 +127,12 @@ def score_pose(
     problems: Sequence[CameraProblem],
     K: Floats,
     base_from_camera: Floats,
-    renderer: RobotRenderer | None = None,
+    renderer: RobotView | None = None,
     late: float = 0.0,
 ) -> dict[str, float | None]:
     """Measures of a given camera, ``late`` s behind, on the held-back steps; see `quality.Fit`."""
     K = _at_working_size(problems[0], K)
-    if renderer is None:
-        with RobotRenderer(problems[0].robot, *problems[0].working_size) as own:
-            return vars(measure_fit(problems, K, base_from_camera, late, own))
+    renderer = renderer or RobotRasterizer(problems[0].robot, *problems[0].working_size)
     return vars(measure_fit(problems, K, base_from_camera, late, renderer))
 
 
@@ -148,7 +145,7 @@ def _solve(
     lens: Lens,
     starts: Sequence[Floats],
     seed: int,
-    renderer: RobotRenderer,
+    renderer: RobotView,
 ) -> CameraSolution:
     rng = np.random.default_rng(seed)
     firsts = [solving_pairs(problem, -(-_PAIRS // len(problems))) for problem in problems]
