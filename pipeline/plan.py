@@ -18,6 +18,7 @@ from schemas.reasons import UsageError
 _CODE = ("robo4d", "schemas", "robots", "converters", "reconstruction", "pipeline")
 _LIBRARIES = (
     "av",
+    "fast-simplification",
     "h5py",
     "mujoco",
     "mujoco-menagerie",
