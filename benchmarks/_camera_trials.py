@@ -22,7 +22,7 @@ from reconstruction.camera import CameraProblem, score_pose, solve_camera
 from robo4d.geometry import invert, make_pose, project, rotation_angle, transform
 from robots.kinematics import link_poses
 from robots.models import get_robot
-from robots.render import RobotRenderer
+from robots.rasterizer import RobotRasterizer
 from robots.surface import surface_points
 
 Floats = NDArray[np.floating]
@@ -209,7 +209,7 @@ def _shipped(clip: CameraClip, seed: int) -> list[dict[str, Any]]:
     """
     rng = np.random.default_rng([seed, 7])
     problem, rows = problem_of(clip), []
-    with RobotRenderer(problem.robot, *problem.working_size) as renderer:
+    with RobotRasterizer(problem.robot, *problem.working_size) as renderer:
         for stale in [False, True] * _SHIPPED:
             share = rng.uniform(0.05, 1) if stale else rng.uniform()
             turn, shift = np.multiply(_STALE if stale else _RIGHT, share)

@@ -108,7 +108,7 @@ def build_shard(task: ShardTask, plan: BuildPlan, out: Path) -> ShardIndex:
 
         for pool in pools(ready(), plan.config.camera):
             members = [one for _, one in pool]
-            solved = [{}] if len(pool) == 1 else solve_pool(members, plan.config.camera, renderers)
+            solved = [{}] if len(pool) == 1 else solve_pool(members, plan.config.camera)
             for (ref, one), cameras in zip(pool, solved, strict=True):
                 encoded = None
                 with _set_aside(ref, task, origin, quarantine), _named(one.episode):
@@ -206,9 +206,7 @@ def _encode_camera(
     elif backend == "simulator" or (backend == "auto" and episode.twin):
         truth = open_truth(origin.data, episode.id, camera)
         exact, estimator = truth.calibration(), SimulatorDepth(truth, clip.steps)
-    choice = solved or choose_camera(
-        episode, stream, exact, motion, robot, config.camera, renderers
-    )
+    choice = solved or choose_camera(episode, stream, exact, motion, robot, config.camera)
     renderer = renderers(robot, *rgb.shape[1:3]) if choice.calibration is not None else None
     shown = shift_motion(motion, robot, episode.time, choice.late) if choice.late else motion
     lifted = lift_clip(rgb, clip, shown, choice.calibration, estimator, renderer, choice.why)

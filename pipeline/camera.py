@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,6 @@ from numpy.typing import NDArray
 from reconstruction.motion import Motion
 from robo4d.geometry import intrinsics
 from robots.models import RobotModel
-from robots.render import RobotRenderer
 from schemas.config import CameraConfig
 from schemas.episode import Calibration, CameraStream, Episode, Provenance
 
@@ -92,7 +90,6 @@ def choose_camera(
     motion: Motion,
     robot: RobotModel,
     config: CameraConfig,
-    renderers: Callable[[RobotModel, int, int], RobotRenderer],
 ) -> CameraChoice:
     """The simulator's camera, or a solved one, or none with the reason.
 
@@ -112,7 +109,7 @@ def choose_camera(
         return CameraChoice(
             None, "unsolved", "cameras on the wrist are not solved yet", shipped=shipped
         )
-    return solve_alone(episode, stream, shipped, motion, robot, config, renderers)
+    return solve_alone(episode, stream, shipped, motion, robot, config)
 
 
 def solve_alone(
@@ -122,7 +119,6 @@ def solve_alone(
     motion: Motion,
     robot: RobotModel,
     config: CameraConfig,
-    renderers: Callable[[RobotModel, int, int], RobotRenderer],
 ) -> CameraChoice:
     """A camera from one episode."""
     # Imported here: Warp takes seconds to load, and builds of exact cameras do not need it.
@@ -131,16 +127,13 @@ def solve_alone(
     problem = CameraProblem(
         robot, stream.decode, stream.size(), motion.joints, motion.fingers, episode.time
     )
-    renderer = renderers(robot, *problem.working_size)
     K, spread = lens_of(episode.source, stream.size(), shipped, config)
     starts: list[Floats] = []
     scores: dict[str, float | None] = {}
     if shipped is not None and shipped.base_from_camera.ndim == 2:
         starts.append(shipped.base_from_camera)
-        scores = score_pose([problem], shipped.K, shipped.base_from_camera, renderer)
-    solution = solve_camera(
-        [problem], K, spread=spread, starts=starts, seed=config.seed, renderer=renderer
-    )
+        scores = score_pose([problem], shipped.K, shipped.base_from_camera)
+    solution = solve_camera([problem], K, spread=spread, starts=starts, seed=config.seed)
     return replace(choice_of(solution), shipped=shipped, shipped_quality=scores)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from pipeline.camera import CameraChoice, choice_of, lens_of
@@ -11,7 +11,6 @@ from pipeline.clip import plan_clip
 from pipeline.timing import Timing, time_motion
 from reconstruction.motion import Motion, solve_motion
 from robots.models import RobotModel, get_robot
-from robots.render import RobotRenderer
 from schemas.config import BuildConfig, CameraConfig
 from schemas.episode import CameraStream, Episode
 from schemas.plan import ClipPlan, EpisodeRef
@@ -22,7 +21,6 @@ POOL = 8
 # Least share of its outline that an episode must confirm at the pool's pose, against the pool's;
 # below it the camera has moved, and the episode is solved alone.
 _MOVED = 0.6
-Renderers = Callable[[RobotModel, int, int], RobotRenderer]
 Cameras = dict[str, CameraChoice]
 
 
@@ -82,9 +80,7 @@ def pools(
     yield from waiting.values()
 
 
-def solve_pool(
-    pool: Sequence[Prepared], config: CameraConfig, renderers: Renderers
-) -> list[Cameras]:
+def solve_pool(pool: Sequence[Prepared], config: CameraConfig) -> list[Cameras]:
     """The cameras of each episode that were solved with the others'; those missing are not.
 
     A frame that cannot be decoded leaves its camera to `pipeline.camera.choose_camera`, which
@@ -98,7 +94,7 @@ def solve_pool(
         if len(shared) < 2 or len(sizes) > 1:
             continue
         try:
-            found = _solve_shared([pool[i] for i in shared], name, config, renderers)
+            found = _solve_shared([pool[i] for i in shared], name, config)
         except EpisodeError:
             continue
         for i, choice in zip(shared, found, strict=True):
@@ -112,7 +108,7 @@ def _is_shared(stream: CameraStream | None) -> bool:
 
 
 def _solve_shared(
-    pool: Sequence[Prepared], name: str, config: CameraConfig, renderers: Renderers
+    pool: Sequence[Prepared], name: str, config: CameraConfig
 ) -> list[CameraChoice | None]:
     from reconstruction.camera import CameraProblem, score_pose, solve_camera
 
@@ -128,9 +124,8 @@ def _solve_shared(
         for one in pool
     ]
     first = pool[0]
-    renderer = renderers(first.robot, *problems[0].working_size)
     K, spread = lens_of(first.episode.source, problems[0].size, None, config)
-    solution = solve_camera(problems, K, spread=spread, seed=config.seed, renderer=renderer)
+    solution = solve_camera(problems, K, spread=spread, seed=config.seed)
     choice = choice_of(solution)
     choice = replace(choice, why=f"{choice.why}; {len(pool)} episodes of one setup together")
     if choice.calibration is None:
@@ -139,9 +134,7 @@ def _solve_shared(
     least = _MOVED * (solution.quality["edge_share"] or 0.0)
     for problem in problems:
         calibration = choice.calibration
-        own = score_pose(
-            [problem], calibration.K, calibration.base_from_camera, renderer, solution.late
-        )
+        own = score_pose([problem], calibration.K, calibration.base_from_camera, late=solution.late)
         same = (own["edge_share"] or 0.0) >= least
         out.append(replace(choice, quality=choice.quality | own) if same else None)
     return out

@@ -12,12 +12,8 @@ POSE = np.eye(4)
 K = intrinsics(100, 100, 50, 50)
 
 
-def no_renderer(*_):
-    raise AssertionError("nothing is to be rendered")
-
-
 def choose(stream, exact=None, **config):
-    return choose_camera(None, stream, exact, None, None, CameraConfig(**config), no_renderer)
+    return choose_camera(None, stream, exact, None, None, CameraConfig(**config))
 
 
 def stream(name="exterior", provenance=None):
