@@ -28,17 +28,18 @@ _PAIRS, _FRAMES = 32, 24
 _CANDIDATES = 4
 _APART = 3.0  # pixels between candidates that are worth refining each
 # From what a search leaves to within a pixel: first as if it were some ten pixels, which clutter
-# disturbs least; where that settles nothing, from twice as far. Colours alone end up to four pixels
-# off where the robot is close; matting ends in one place.
-_CLOSE = [Round(COARSE, 8, 100, matte=True)] * 4
+# disturbs least; where that settles nothing, from twice as far. Matting here would bind wrong
+# candidates to clutter, which then look right.
 _TO_BASIN = (
-    [Round(reach, 8, 100) for reach in (10, 10, 7, 7, 4)] + _CLOSE,
-    [Round(reach, 8, 100) for reach in (20, 20, 20, 14, 14, 14, 8, 8, 8, 4)] + _CLOSE,
+    [Round(reach, 8, 100) for reach in (10, 10, 7, 7, 4, 4)],
+    [Round(reach, 8, 100) for reach in (20, 20, 20, 14, 14, 14, 8, 8, 8, 4, 4)],
 )
 # The best candidate is shaken, and falls back or into something better; deviations in rad and m.
 _SHAKES, _SHAKE = 2, 0.04
+# Colours alone end up to four pixels off where the robot is close: matting has some way to go.
 _TO_SUBPIXEL = [
-    *[Round(COARSE, 12, 150, matte=True)] * 6,
+    *[Round(4, 12, 120)] * 2,
+    *[Round(COARSE, 12, 150, matte=True)] * 8,
     *[Round(FINE, 24, 250, matte=True)] * 5,
 ]
 _SAME = 2.0  # pixels within which two solutions are one
