@@ -23,7 +23,7 @@ _NEAR = 0.01  # m, as `RobotRenderer`; triangles that cross it are cut there
 _BATCH = 8  # frames a launch: bounds the z-buffers' memory
 _GPU_THREADS = 8192  # a frame
 
-wp.config.log_level = wp.LOG_WARNING
+wp.config.log_level = wp.LOG_ERROR  # a machine without a GPU is nothing to warn of
 
 
 class RobotRasterizer:

@@ -32,7 +32,7 @@ _FEW_RIM = 10  # points a frame
 _WEIGHTS = np.array([1.0, 1.0, 1.5])  # of flow, overlap and edges in the sum
 _OFTEN = 0.4  # share of frames that cover a cell of which no background is known
 
-wp.config.log_level = wp.LOG_WARNING
+wp.config.log_level = wp.LOG_ERROR  # a machine without a GPU is nothing to warn of
 
 
 def edge_tensor(images: NDArray[np.uint8]) -> NDArray[np.float32]:
