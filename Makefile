@@ -67,7 +67,7 @@ unit: $(VENV)/.ready-dev
 	$(VENV)/bin/pytest -q -m "not slow and not reference"
 
 slow: $(VENV)/.ready-dev libero-env
-	$(VENV)/bin/pytest -q -m slow --durations=5
+	$(VENV)/bin/pytest -q -m slow --durations=5 -n 2 --dist loadfile
 
 reference: $(VENV)/.ready-dev $(VENV_REFERENCE)/.ready
 	ROBO4D_REFERENCE_PYTHON=$(abspath $(VENV_REFERENCE))/bin/python \
