@@ -209,14 +209,14 @@ def _shipped(clip: CameraClip, seed: int) -> list[dict[str, Any]]:
     """
     rng = np.random.default_rng([seed, 7])
     problem, rows = problem_of(clip), []
-    with RobotRasterizer(problem.robot, *problem.working_size) as renderer:
-        for stale in [False, True] * _SHIPPED:
-            share = rng.uniform(0.05, 1) if stale else rng.uniform()
-            turn, shift = np.multiply(_STALE if stale else _RIGHT, share)
-            pose = displaced(clip.base_from_camera, np.radians(turn), shift, rng)
-            scores = score_pose([problem], clip.K, pose, renderer)
-            found = {name: _plain(value) for name, value in scores.items()}
-            rows.append({"stale": stale, "deg": turn, "mm": 1e3 * shift, "scores": found})
+    renderer = RobotRasterizer(problem.robot, *problem.working_size)
+    for stale in [False, True] * _SHIPPED:
+        share = rng.uniform(0.05, 1) if stale else rng.uniform()
+        turn, shift = np.multiply(_STALE if stale else _RIGHT, share)
+        pose = displaced(clip.base_from_camera, np.radians(turn), shift, rng)
+        scores = score_pose([problem], clip.K, pose, renderer)
+        found = {name: _plain(value) for name, value in scores.items()}
+        rows.append({"stale": stale, "deg": turn, "mm": 1e3 * shift, "scores": found})
     return rows
 
 

@@ -6,7 +6,6 @@ On a CPU everything runs in the calling thread, and there is no context that bel
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,7 @@ wp.config.log_level = wp.LOG_ERROR  # a machine without a GPU is nothing to warn
 
 
 class RobotRasterizer:
-    """Draws one robot at one image size; takes the place of `RobotRenderer`.
+    """Draws one robot at one image size; a `RobotView` that needs no closing.
 
     A pixel shows what lies behind its centre. Faces are seen from outside only, as MuJoCo does it.
     The surface is that of `robot_triangles`, 0.3 mm from the meshes at most but for single corners.
@@ -58,20 +57,6 @@ class RobotRasterizer:
         self._placed, self._cells = self._empty(corners, wp.vec3), self._empty(corners, int)
         self._nearest = self._empty(pixels, wp.uint64)
         self._out = [self._empty(pixels, kind) for kind in (float, int, wp.uint8)]
-
-    def __enter__(self) -> RobotRasterizer:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Nothing to free; as `RobotRenderer` has it."""
 
     def __call__(
         self, joints: ArrayLike, gripper: ArrayLike, K: ArrayLike, base_from_camera: ArrayLike
