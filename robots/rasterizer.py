@@ -26,7 +26,7 @@ wp.config.log_level = wp.LOG_ERROR  # a machine without a GPU is nothing to warn
 
 
 class RobotRasterizer:
-    """Draws one robot at one image size; a `RobotView` that needs no closing.
+    """Draws one robot at one image size; called like `RobotRenderer`, without closing.
 
     A pixel shows what lies behind its centre. Faces are seen from outside only, as MuJoCo does it.
     The surface is that of `robot_triangles`, 0.3 mm from the meshes at most but for single corners.

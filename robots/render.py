@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Protocol
 
 import mujoco
 import numpy as np
@@ -12,15 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 from robo4d.geometry import check_array, check_poses, make_pose
 from robots.models import RobotModel
 from robots.offscreen import OffscreenRenderer
-
-
-class RobotView(Protocol):
-    """What draws one robot at one image size: `RobotRenderer` or `rasterizer.RobotRasterizer`."""
-
-    def __call__(
-        self, joints: ArrayLike, gripper: ArrayLike, K: ArrayLike, base_from_camera: ArrayLike
-    ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """See `RobotRenderer`."""
 
 
 class RobotRenderer:

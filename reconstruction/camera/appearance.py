@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
+from reconstruction.camera.backdrop import Backdrop
 from reconstruction.camera.contours import Lines, profiles
 
 Floats = NDArray[np.floating]
@@ -26,6 +27,9 @@ _SLOPE = 0.6
 _GAIN = {3.0: 0.87, 1.5: 0.55}
 COARSE, FINE = _GAIN
 _FINE_STEP = 0.25
+# A backdrop is taken where it scatters at most this much more than a straight line, plus noise in
+# squared grey levels: shadows and what was moved make it another.
+_WORSE, _MORE = 1.5, 50.0
 _NOISE = 100.0  # squared grey levels over three channels: JPEG's and the sensor's
 
 
@@ -82,22 +86,36 @@ def region_offsets(
 
 
 def matte_offsets(
-    images: NDArray[np.float32], lines: Lines, reach: float = FINE
+    images: NDArray[np.float32],
+    lines: Lines,
+    reach: float = FINE,
+    backdrop: Backdrop | None = None,
 ) -> tuple[Floats, Floats]:
     """Offset (N,) of the image's outline in pixels, to a fraction of one, and its weight 0..1.
 
     A pixel across an edge mixes robot and background by the share that each covers. Both colours
-    are extrapolated linearly from either side (shading runs on to the outline); the integral of
-    the share along the line is where the edge is, blurred or not.
+    are extrapolated linearly from either side (shading runs on to the outline), the background's
+    only where no backdrop tells it; the integral of the share along the line is where the edge is,
+    blurred or not.
 
     Args:
         reach: `COARSE` or `FINE`.
+        backdrop: what other frames show behind the robot.
     """
     near, far = 2 / 3 * reach, reach + 2
     offsets = np.arange(-far, far + 1e-6, _FINE_STEP)
     colours = profiles(images, lines, offsets)
     front, front_noise = _extrapolate(colours, offsets, offsets <= -near)
     back, back_noise = _extrapolate(colours, offsets, offsets >= near)
+    if backdrop is not None:
+        band = offsets >= near
+        behind = backdrop.behind(lines, offsets)
+        gap = colours[:, band] - behind[:, band]
+        level = gap.mean(1, keepdims=True)
+        scatter = ((gap - level) ** 2).mean(1).sum(1)
+        holds = scatter < _WORSE * back_noise + _MORE  # False where unknown
+        back = np.where(holds[:, None, None], behind + level, back)
+        back_noise = np.where(holds, scatter, back_noise)
     contrast = front - back
     power = (contrast**2).sum(-1)
     share = (((colours - back) * contrast).sum(-1) / np.maximum(power, 100.0)).clip(-0.5, 1.5)

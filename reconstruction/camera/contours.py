@@ -1,27 +1,36 @@
-"""The robot's rendered outline as short lines across it, along which images are read."""
+"""The robot's rendered contours as short lines across them, along which images are read."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.floating]
-_MARGIN = 2  # pixels at the image's border where an outline is only where the picture ends
+# m that the surface lies before what is next to it where one part hides another.
+_JUMP = 0.03
+# m before a contour up to which something is the same part and not one in front of it.
+_BEFORE = 0.15
+_FAR = 100.0  # m, for "no robot"
+# Pixels around a contour pixel that tell its direction, and of what deviation; none nearer to the
+# image's border, where a contour is only where the picture ends.
+_HALF, _SMOOTH = 4, 1.5
+_PLUS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
 
 
 @dataclass(frozen=True)
 class Lines:
-    """Lines across the outline, N in all frames together.
+    """Lines across contours, N in all frames together.
 
     Attributes:
         frame: (N,) index of the frame.
-        point: (N, 2) pixels, on the outline.
-        normal: (N, 2) unit, out of the robot.
-        depth: (N,) m, of the surface at the outline.
+        point: (N, 2) pixels, on the contour.
+        normal: (N, 2) unit, out of the part whose contour it is.
+        depth: (N,) m, of that part's surface at the contour.
         link: (N,) index into the robot's ``link_names``.
+        inner: (N,) bool, another part of the robot lies behind, and not the background.
     """
 
     frame: NDArray[np.int64]
@@ -29,24 +38,30 @@ class Lines:
     normal: Floats
     depth: Floats
     link: NDArray[np.int64]
+    inner: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.frame)
 
 
 def contour_lines(
-    depth: NDArray[np.float32], part: NDArray[np.uint8], count: int, rng: np.random.Generator
+    depth: NDArray[np.float32],
+    part: NDArray[np.uint8],
+    count: int,
+    rng: np.random.Generator,
+    inner: bool = False,
 ) -> Lines:
-    """At most ``count`` lines a frame across the outlines of rendered robots.
+    """At most ``count`` lines a frame across the contours of rendered robots.
 
     Args:
-        depth, part: (n, H, W) as `RobotView` gives them.
+        depth, part: (n, H, W) as `RobotRasterizer` gives them.
+        inner: take those inside the outline too, where one part hides another.
     """
     frames = [
-        _of_frame(d, p, i, count, rng) for i, (d, p) in enumerate(zip(depth, part, strict=True))
+        _of_frame(d, p, i, count, rng, inner)
+        for i, (d, p) in enumerate(zip(depth, part, strict=True))
     ]
-    lines = Lines(*(np.concatenate(column) for column in zip(*frames, strict=True)))
-    return replace(lines, point=lines.point + lines.normal * _beyond(part, lines)[:, None])
+    return Lines(*(np.concatenate(column) for column in zip(*frames, strict=True)))
 
 
 def profiles(images: NDArray, lines: Lines, offsets: Floats) -> NDArray[np.float32]:
@@ -70,46 +85,69 @@ def _of_frame(
     frame: int,
     count: int,
     rng: np.random.Generator,
+    inner: bool,
 ) -> tuple[NDArray, ...]:
-    mask = (part > 0).astype(np.uint8)
-    height, width = mask.shape
-    found = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)[0]
-    at = np.concatenate([c[:, 0] for c in found]) if found else np.zeros((0, 2), np.int32)
-    x, y = at.T
-    # OpenCV draws a hole's outline on the pixels around it, which are robot as well.
-    inside = (x > _MARGIN) & (x < width - 1 - _MARGIN) & (y > _MARGIN) & (y < height - 1 - _MARGIN)
-    at = at[inside & (mask[y, x] > 0)]
-    at = at[np.sort(rng.permutation(len(at))[:count])]
-    x, y = at.T
-    smooth = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 1.5)
-    slope = [cv2.Sobel(smooth, cv2.CV_32F, dx, 1 - dx, ksize=3)[y, x] for dx in (1, 0)]
-    normal = -np.stack(slope, 1)
-    size = np.linalg.norm(normal, axis=1)
-    clear = size > 0.01
-    at, normal = at[clear], normal[clear] / size[clear, None]
-    x, y = at.T
+    depth = np.where(part > 0, depth, np.float32(_FAR))
+    behind = cv2.dilate(depth, _PLUS)
+    contour = (part > 0) & (behind > (depth + _JUMP if inner else _FAR / 2))
+    contour[:_HALF] = contour[-_HALF:] = False
+    contour[:, :_HALF] = contour[:, -_HALF:] = False
+    y, x = np.nonzero(contour)
+    drawn = np.sort(rng.permutation(len(x))[:count])
+    y, x = y[drawn], x[drawn]
+    normal, clear = _normals(depth, x, y)
+    x, y, normal = x[clear], y[clear], normal[clear]
+    beyond = _beyond(depth, x, y, normal)
     return (
-        np.full(len(at), frame, np.int64),
-        at + 0.5,
-        normal.astype(np.float64),
+        np.full(len(x), frame, np.int64),
+        np.stack([x, y], 1) + 0.5 + normal * beyond[:, None],
+        normal,
         depth[y, x].astype(np.float64),
         part[y, x].astype(np.int64) - 1,
+        behind[y, x] < _FAR / 2,
     )
 
 
-def _beyond(part: NDArray[np.uint8], lines: Lines) -> Floats:
-    """(N,) pixels along the normal from an outline pixel's middle to the outline.
+def _normals(
+    depth: NDArray[np.float32], x: NDArray[np.int64], y: NDArray[np.int64]
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """(N, 2) out of the part at pixels, and (N,) whether there is a direction."""
+    across = np.arange(-_HALF, _HALF + 1)
+    around = depth[(y[:, None] + across)[:, :, None], (x[:, None] + across)[:, None, :]]
+    own = _same(around, depth[y, x][:, None, None])
+    bell = np.exp(-0.5 * (across / _SMOOTH) ** 2)
+    slope = -across * bell
+    normal = np.stack(
+        [np.einsum("nyx,y,x->n", own, bell, slope), np.einsum("nyx,y,x->n", own, slope, bell)], 1
+    )
+    size = np.linalg.norm(normal, axis=1)
+    return normal / np.maximum(size, 1e-6)[:, None], size > 0.3
 
-    A mask sampled at pixel centres crosses one half, on average, where the true outline is.
+
+def _beyond(
+    depth: NDArray[np.float32], x: NDArray[np.int64], y: NDArray[np.int64], normal: Floats
+) -> Floats:
+    """(N,) pixels along the normal from a contour pixel's middle to the contour.
+
+    A mask sampled at pixel centres crosses one half, on average, where the true contour is.
     """
-    if len(lines) == 0:
-        return np.zeros(0)
     step = 0.25
     offsets = np.arange(-0.5, 2.0 + step, step)
-    covered = profiles((part > 0).astype(np.float32), lines, offsets)
+    at_x, at_y = x[:, None] + offsets * normal[:, :1], y[:, None] + offsets * normal[:, 1:]
+    left, top = np.floor(at_x).astype(np.int64), np.floor(at_y).astype(np.int64)
+    covered = np.zeros(at_x.shape)
+    for dx in (0, 1):
+        for dy in (0, 1):
+            share = np.abs(1 - dx - (at_x - left)) * np.abs(1 - dy - (at_y - top))
+            covered += share * _same(depth[top + dy, left + dx], depth[y, x][:, None])
     outside = covered < 0.5
     first = np.where(outside.any(1), outside.argmax(1), len(offsets) - 1).clip(1)
-    rows = np.arange(len(lines))
+    rows = np.arange(len(x))
     before, after = covered[rows, first - 1], covered[rows, first]
     share = ((before - 0.5) / np.maximum(before - after, 1e-6)).clip(0, 1)
     return np.asarray(offsets[first - 1] + share * step)
+
+
+def _same(depth: Floats, own: Floats) -> NDArray[np.bool_]:
+    """What belongs to the part at depth ``own``: neither behind it nor in front of it."""
+    return np.asarray((depth < own + _JUMP / 2) & (depth > own - _BEFORE))

@@ -10,18 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reconstruction.camera.appearance import matte_offsets
+from reconstruction.camera.backdrop import learn_backdrop
 from reconstruction.camera.contours import contour_lines
 from reconstruction.camera.evidence import flow_pairs, foreground, scoring_pairs
 from reconstruction.camera.flow_score import FlowScorer
 from reconstruction.camera.problem import CameraProblem, diverse_steps
 from reconstruction.camera.refine import FrameSet
-from robots.render import RobotView
+from robots.rasterizer import RobotRasterizer
 
 Floats = NDArray[np.floating]
 _FRAMES, _PAIRS, _LINES = 10, 8, 200
 _CLEAR = 0.3  # matting weight from which an edge counts as one
 _NEAR = 1.5  # pixels within which it confirms the outline
-_UNCOVERED = 3  # frames that show a pixel without the robot, for its background to be known
+_MARGIN = 1  # pixels around the robot that count as neither robot nor background
 _RING = 20  # pixels around the robot in which foreground counts
 
 
@@ -49,7 +50,7 @@ def measure_fit(
     K: Floats,
     pose: Floats,
     late: float,
-    renderer: RobotView,
+    renderer: RobotRasterizer,
 ) -> Fit:
     """Score a camera on the steps held back.
 
@@ -106,19 +107,14 @@ def _silhouette_iou(
     images: NDArray[np.float32], mask: NDArray[np.bool_], scored: NDArray[np.bool_]
 ) -> float | None:
     """Intersection over union on pixels whose background is known, every second one each way."""
-    grown = np.stack([cv2.dilate(m.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0 for m in mask])
-    images, mask, grown = images[:, ::2, ::2], mask[:, ::2, ::2], grown[:, ::2, ::2]
-    uncovered = (~grown).sum(0)
-    # The median of the uncovered frames alone: the covered ones are sorted behind them.
-    ranked = np.sort(np.where(grown[..., None], np.float32(1e4), images), axis=0)
-    middle = np.maximum(uncovered - 1, 0) // 2
-    background = np.take_along_axis(ranked, middle[None, ..., None], 0)[0]
-    known = uncovered >= _UNCOVERED
+    images, mask = images[:, ::2, ::2], mask[:, ::2, ::2]
+    backdrop = learn_backdrop(images, mask, _MARGIN)
+    known = backdrop.known > 0
     both = either = 0
     for image, covered in zip(images[scored], mask[scored], strict=True):
         away = cv2.distanceTransform(1 - covered.astype(np.uint8), cv2.DIST_L2, 3)
         counts = known & (away < _RING / 2)
-        front = foreground(image[None], background)[0] > 0.5
+        front = foreground(image[None], backdrop.colour)[0] > 0.5
         both += int((front & covered & counts).sum())
         either += int(((front | covered) & counts).sum())
     return both / either if either else None

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from reconstruction.camera.appearance import colour_odds, matte_offsets, region_offsets
+from reconstruction.camera.backdrop import Backdrop, learn_backdrop
 from reconstruction.camera.contours import Lines, contour_lines
 from reconstruction.camera.problem import CameraProblem, Steps
 from robo4d.geometry import invert, make_pose, transform
 from robots.kinematics import link_poses
-from robots.render import RobotView
+from robots.rasterizer import RobotRasterizer
 
 Floats = NDArray[np.floating]
 # Columns of the least squares: turn (rad), shift (m), logarithm of focal length, lateness (s), and
@@ -30,7 +31,7 @@ _LATE_SPREAD, _LATEST = 0.25, 0.6
 _TUKEY = 3.0  # in standard deviations
 # Lines that cannot tell pull an offset to zero, and robust weights fall for lines that move: steps
 # from afar and by matting go about half the way (measured on twins), and are made longer.
-_FAR, _HASTE, _MATTE_HASTE = 5.0, 1.6, 2.0
+_FAR, _HASTE, _MATTE_HASTE = 5.0, 1.6, 1.5
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class FrameSet:
     """
 
     def __init__(
-        self, problems: Sequence[CameraProblem], steps: Sequence[Steps], renderer: RobotView
+        self, problems: Sequence[CameraProblem], steps: Sequence[Steps], renderer: RobotRasterizer
     ) -> None:
         self._problems, self._steps, self._render = problems, steps, renderer
         self.images = np.concatenate(
@@ -97,6 +98,10 @@ class FrameSet:
         many = np.repeat(K[None], n, 0), np.repeat(pose[None], n, 0)
         return self._render(self.joints[chosen], self.fingers[chosen], *many)
 
+    def backdrop(self, K: Floats, pose: Floats) -> Backdrop:
+        """What is behind the robot, by a pose that is near already."""
+        return learn_backdrop(self.images, self.rendered(np.arange(len(self)), K, pose)[1] > 0)
+
 
 @dataclass(frozen=True)
 class Round:
@@ -129,13 +134,14 @@ def refine(
         K: (3, 3) the guess at the working size, whose focal lengths ``log_zoom`` scales.
         spread: standard deviation of ``log_zoom``; 0 holds it.
     """
+    backdrop: Backdrop | None = None
     for turn in rounds:
         frames.set_late(estimate.late)
         evenly = np.linspace(0, len(frames) - 1, min(turn.frames, len(frames)))
         chosen = np.unique(evenly.round().astype(int))
         lens = zoomed(K, estimate.log_zoom)
         depth, part = frames.rendered(chosen, lens, estimate.pose)
-        lines = contour_lines(depth, part, turn.lines, rng)
+        lines = contour_lines(depth, part, turn.lines, rng, inner=turn.matte)
         if len(lines) < 3 * _COLUMNS:
             return replace(estimate, information=None)
         images = frames.images[chosen]
@@ -145,7 +151,9 @@ def refine(
             scale = _TUKEY * max(1.4826 * float(np.median(np.abs(offset))), 0.7)
             weight: Floats = 1 / (variance + 0.3)
         else:
-            offset, weight = matte_offsets(images, lines, turn.reach)
+            # Some pixels more or less make no difference to it.
+            backdrop = backdrop or frames.backdrop(lens, estimate.pose)
+            offset, weight = matte_offsets(images, lines, turn.reach, backdrop)
             scale = turn.reach
             weight = 4 * weight**2
         weight = weight * np.where(np.abs(offset) < scale, (1 - (offset / scale) ** 2) ** 2, 0)

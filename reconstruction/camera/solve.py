@@ -19,7 +19,6 @@ from reconstruction.camera.search import Lens, moved, search_pose
 from robo4d.geometry import invert, project, transform
 from robots.kinematics import ee_poses, link_poses
 from robots.rasterizer import RobotRasterizer
-from robots.render import RobotView
 from robots.surface import surface_points
 
 Floats = NDArray[np.floating]
@@ -40,7 +39,7 @@ _SHAKES, _SHAKE = 2, 0.04
 _TO_SUBPIXEL = [
     *[Round(4, 12, 120)] * 2,
     *[Round(COARSE, 12, 150, matte=True)] * 8,
-    *[Round(FINE, 24, 250, matte=True)] * 5,
+    *[Round(FINE, 24, 250, matte=True)] * 8,
 ]
 _SAME = 2.0  # pixels within which two solutions are one
 _FEWEST_PAIRS = 3
@@ -112,7 +111,7 @@ def solve_camera(
     spread: float = 0.0,
     starts: Sequence[Floats] = (),
     seed: int = 0,
-    renderer: RobotView | None = None,
+    renderer: RobotRasterizer | None = None,
 ) -> CameraSolution:
     """Solve base_from_camera, and the focal length where it is not known.
 
@@ -134,7 +133,7 @@ def score_pose(
     problems: Sequence[CameraProblem],
     K: Floats,
     base_from_camera: Floats,
-    renderer: RobotView | None = None,
+    renderer: RobotRasterizer | None = None,
     late: float = 0.0,
 ) -> dict[str, float | None]:
     """Measures of a given camera, ``late`` s behind, on the held-back steps; see `quality.Fit`."""
@@ -152,7 +151,7 @@ def _solve(
     lens: Lens,
     starts: Sequence[Floats],
     seed: int,
-    renderer: RobotView,
+    renderer: RobotRasterizer,
 ) -> CameraSolution:
     rng = np.random.default_rng(seed)
     firsts = [solving_pairs(problem, -(-_PAIRS // len(problems))) for problem in problems]

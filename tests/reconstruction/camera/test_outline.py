@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from reconstruction.camera.appearance import COARSE, FINE, matte_offsets, region_offsets
+from reconstruction.camera.backdrop import learn_backdrop
 from reconstruction.camera.contours import contour_lines
 
 CENTRE = np.array([80.3, 60.7])
@@ -57,3 +58,49 @@ def test_colours_find_an_outline_pixels_away(off):
     mean, variance = region_offsets(image[None], lines_of(30.0), odds, 14)
     assert np.median(mean) == pytest.approx(off, abs=0.5)
     assert np.median(variance) < 1
+
+
+def test_inner_lines_follow_a_part_in_front_of_another():
+    front = disc(20.0, over=1) > 0.5
+    depth = np.where(front, np.float32(0.8), np.float32(1.0))[None]
+    part = np.where(front, 2, 1).astype(np.uint8)[None]
+    rng = np.random.default_rng(0)
+    assert len(contour_lines(depth, part, 400, rng)) == 0  # the picture is all robot
+    lines = contour_lines(depth, part, 400, rng, inner=True)
+    assert len(lines) > 80
+    assert lines.inner.all()
+    assert (lines.link == 1).all()
+    away = lines.point - CENTRE
+    assert abs(np.linalg.norm(away, axis=1).mean() - 20.0) < 0.1
+    assert ((away * lines.normal).sum(1) / np.linalg.norm(away, axis=1)).min() > 0.95
+
+
+def test_the_backdrop_is_what_frames_without_the_robot_show():
+    rng = np.random.default_rng(0)
+    scene = rng.uniform(0, 255, (60, 80, 3)).astype(np.float32)
+    images, robot = np.repeat(scene[None], 6, 0), np.zeros((6, 60, 80), bool)
+    for i in range(6):
+        robot[i, 20:40, 8 * i : 8 * i + 30] = True
+        images[i, robot[i]] = 255
+    backdrop = learn_backdrop(images, robot, margin=1)
+    known = backdrop.known > 0
+    assert np.array_equal(backdrop.colour[known], scene[known])
+    shown = (~robot).sum(0)
+    assert known[shown == 6].mean() > 0.9
+    assert not known[shown < 3].any()
+
+
+def test_a_backdrop_stands_in_where_background_does_not_run_on():
+    """Stripes beside the robot: a straight line carried on from them is off, and pulls."""
+    share = disc(30.0)[..., None]
+    y, x = np.mgrid[:120, :160]
+    behind = np.where((x + y)[..., None] // 3 % 2 == 0, [20.0, 40, 90], [90.0, 60, 20])
+    image = (share * [40.0, 120, 60] + (1 - share) * behind).astype(np.float32)
+    images = np.stack([image, *[behind.astype(np.float32)] * 4])
+    robot = np.zeros(images.shape[:3], bool)
+    robot[0] = disc(30.0, over=1) > 0.5
+    lines = lines_of(30.0)
+    pulled, _ = matte_offsets(image[None], lines, FINE)
+    offset, _ = matte_offsets(image[None], lines, FINE, learn_backdrop(images, robot))
+    assert abs(pulled.mean()) > 0.15
+    assert abs(offset.mean()) < 0.05

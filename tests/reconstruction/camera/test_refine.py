@@ -21,7 +21,7 @@ def scene():
     speed = rng.normal(0, 0.5, (40, 3))  # of each point in the base frame, m/s
     velocity = np.zeros((1, 40, 4, 4))
     velocity[0, :, :3, 3] = speed
-    lines = Lines(np.zeros(40, int), pixels, normal, depth, np.arange(40))
+    lines = Lines(np.zeros(40, int), pixels, normal, depth, np.arange(40), np.zeros(40, bool))
     return lines, transform(POSE, camera), speed, velocity
 
 
