@@ -44,10 +44,10 @@ class _Stage:
 
 
 _STAGES = (
-    _Stage(pairs=4, points=200, cell=8, kept=60, rounds=0, step=0, least=0),
-    _Stage(pairs=6, points=400, cell=8, kept=60, rounds=40, step=0.4, least=0.03),
-    _Stage(pairs=12, points=1000, cell=8, kept=30, rounds=30, step=0.2, least=0.02),
-    _Stage(pairs=32, points=2000, cell=4, kept=14, rounds=20, step=0.1, least=0.01),
+    _Stage(pairs=4, points=200, cell=8, kept=100, rounds=0, step=0, least=0),
+    _Stage(pairs=8, points=400, cell=8, kept=100, rounds=30, step=0.4, least=0.05),
+    _Stage(pairs=16, points=1000, cell=8, kept=40, rounds=40, step=0.2, least=0.02),
+    _Stage(pairs=20, points=2000, cell=4, kept=14, rounds=40, step=0.1, least=0.01),
 )
 
 
