@@ -4,7 +4,7 @@ A pose predicts where each point of the robot's surface moves in the image betwe
 nearest point in each cell of a coarse grid says what is seen there. The score is the harmonic mean
 of the share of observed motion that is explained and of predicted motion that is confirmed.
 
-NVIDIA Warp compiles the kernel once for this machine's CPU (or GPU) and keeps it in its cache.
+NVIDIA Warp compiles the kernel once for this machine's CPU and keeps it in its cache.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ import numpy as np
 import warp as wp
 from numpy.typing import NDArray
 
-from reconstruction.camera._flow_kernels import overlap_kernel, score_kernel
+from reconstruction.camera._flow_kernels import FAR, score_kernel
 from robo4d.geometry import invert
 
 Floats = NDArray[np.floating]
-_BATCH = 64  # poses a launch: bounds the z-buffers' memory
 # Pixels at the working size: less is noise of the flow, more is clipped so that no fast hand or
 # passer-by outweighs the rest.
 FLOOR, CEILING = 1.0, 8.0
@@ -29,7 +28,13 @@ EDGE_CELL = 2  # pixels
 _EDGE_BLUR = 2.0  # pixels over which an edge is felt
 _EDGE_HALF = 40.0  # grey levels (Sobel over 8 pixels' weights) at which an edge counts half
 _FEW_RIM = 10  # points a frame
-_WEIGHTS = np.array([1.0, 1.0, 1.5])  # of flow, overlap and edges in the sum
+# Of flow, overlap and edges in the sum. Shadows and late images shift what differs from the median.
+_WEIGHTS = np.array([1.0, 0.5, 1.5])
+# A point covers a square of its share of the surface: this share of the square's side to each side,
+# which forgives late images; from afar less, as hidden and slanted surface counts too, and what is
+# drawn too large is found too far off.
+_REACH, _REACH_AFAR = 0.6, 0.3
+_BLOCK = 0.15  # m
 _OFTEN = 0.4  # share of frames that cover a cell of which no background is known
 
 wp.config.log_level = wp.LOG_ERROR  # a machine without a GPU is nothing to warn of
@@ -86,10 +91,6 @@ class FlowPairs:
             self.area,
         )
 
-    def motion_seen(self) -> Floats:
-        """(P,) sum of flow, clipped as the score does; what a pair has to tell."""
-        return np.linalg.norm(self.flow, axis=-1).clip(0, CEILING).sum((1, 2))
-
 
 def dense_flow(now: NDArray[np.uint8], then: NDArray[np.uint8]) -> NDArray[np.float32]:
     """(P, h, w, 2) pixels, of frames (P, h, w, 3); OpenCV's DIS (Kroeger et al. 2016).
@@ -113,30 +114,31 @@ class FlowScorer:
     Args:
         pairs: of one camera.
         cell: side in pixels.
-        device: Warp's name of it, such as "cpu" or "cuda:0".
+        afar: for poses tens of pixels off: the robot's rim would only mislead, and is left out.
     """
 
-    def __init__(self, pairs: FlowPairs, cell: int, device: str = "cpu") -> None:
-        count, height, width = pairs.flow.shape[:3]
-        self._grid = (height // cell, width // cell)
-        rows, columns = self._grid
-        cut = pairs.flow[:, : rows * cell, : columns * cell]
-        observed = cut.reshape(count, rows, cell, columns, cell, 2).mean((2, 4))
-        front = pairs.foreground[:, : rows * cell, : columns * cell]
-        front = front.reshape(count, rows, cell, columns, cell).mean((2, 4))
-        self._device, self._cell, self._pairs = device, cell, count
-        self._foreground = self._put(front, float)
-        self._edges = self._put(pairs.edges, wp.vec3)
-        self._overlap = wp.empty((_BATCH, 2), dtype=float, device=device)
-        self._now, self._then = self._put(pairs.now, wp.vec3), self._put(pairs.then, wp.vec3)
-        self._normal = self._put(pairs.normal, wp.vec3)
-        self._observed = self._put(observed, wp.vec2)
-        # A point covers a square of its share of the surface.
-        self._radius = 0.6 * float(np.sqrt(pairs.area / pairs.now.shape[1]))
-        shape = (_BATCH * count, rows, columns)
-        self._nearest = wp.empty(shape, dtype=float, device=device)
-        self._predicted = wp.empty(shape, dtype=wp.vec2, device=device)
-        self._out = wp.empty((_BATCH, count, 6), dtype=float, device=device)
+    def __init__(self, pairs: FlowPairs, cell: int, afar: bool = False) -> None:
+        observed = _by_cell(pairs.flow, cell)
+        size = np.linalg.norm(observed, axis=-1, keepdims=True)
+        observed *= np.minimum(1, CEILING / np.maximum(size, 1e-6))
+        self._seen = float(np.minimum(size[size > FLOOR], CEILING).sum())
+        foreground = _by_cell(pairs.foreground, cell)
+        self._count, *grid = foreground.shape
+        cells = grid[0] * grid[1]
+        # Neighbours one after another: the processor then guesses most branches right.
+        order = np.lexsort([*(pairs.normal[0].T > 0), *(pairs.now[0].T // _BLOCK)])
+        self._inputs = [
+            *(_put(v[:, order], wp.vec3) for v in (pairs.now, pairs.then, pairs.normal)),
+            (_REACH_AFAR if afar else _REACH) * float(np.sqrt(pairs.area / pairs.now.shape[1])),
+            _put(observed.reshape(self._count, cells, 2), wp.vec2),
+            _put(foreground.reshape(self._count, cells), float),
+            _put(foreground.sum(0).ravel(), float),
+            _put(pairs.edges, wp.vec3),
+            *(float(EDGE_CELL), not afar, float(cell), *grid, FLOOR, CEILING, _OFTEN),
+            wp.full(cells, float(FAR), dtype=float, device="cpu"),
+            wp.empty(cells, dtype=wp.vec2, device="cpu"),
+            wp.zeros(cells, dtype=wp.vec2, device="cpu"),
+        ]
 
     def __call__(self, base_from_camera: Floats, lens: Floats) -> Floats:
         """(B,) sums of the three `parts`, by their weights."""
@@ -146,39 +148,33 @@ class FlowScorer:
         """(B, 3) scores, each 0..1, of poses (B, 4, 4) with lenses (B, 4) in pixels.
 
         Flow; overlap, the soft intersection over union of the predicted robot and the foreground;
-        and how much of the robot's rim lies on image edges that run along it.
+        and how much of the robot's rim lies on image edges that run along it (0 from ``afar``).
         """
-        sums, overlaps = [], []
-        for first in range(0, len(base_from_camera), _BATCH):
-            poses = base_from_camera[first : first + _BATCH]
-            inputs = [
-                self._put(invert(poses), wp.mat44),
-                self._put(poses[:, :3, 3], wp.vec3),
-                self._put(lens[first : first + _BATCH], wp.vec4),
-                *(self._now, self._then, self._normal, self._radius, self._observed),
-                *(self._edges, float(EDGE_CELL), float(self._cell), *self._grid, FLOOR, CEILING),
-                *(self._nearest, self._predicted, self._out),
-            ]
-            wp.launch(score_kernel, (len(poses), self._pairs), inputs, device=self._device)
-            sums.append(self._out.numpy()[: len(poses)].sum(1))
-            inputs = [
-                self._nearest,
-                self._foreground,
-                *self._grid,
-                self._pairs,
-                _OFTEN,
-                self._overlap,
-            ]
-            wp.launch(overlap_kernel, len(poses), inputs, device=self._device)
-            overlaps.append(self._overlap.numpy()[: len(poses)].copy())
-        explained, seen, confirmed, said, on_edge, rim = np.concatenate(sums).T
-        recall = explained / np.maximum(seen, 1e-6)
+        sums = np.empty((len(base_from_camera), 7), np.float32)
+        inputs = [
+            _put(invert(base_from_camera), wp.mat44),
+            _put(base_from_camera[:, :3, 3], wp.vec3),
+            _put(lens, wp.vec4),
+            *self._inputs,
+            wp.array(sums, dtype=float, device="cpu", copy=False),
+        ]
+        wp.launch(score_kernel, 1, inputs, device="cpu")
+        explained, confirmed, said, both, either, on_edge, rim = sums.T
+        recall = explained / max(self._seen, 1e-6)
         precision = confirmed / np.maximum(said, 1e-6)
         flow = 2 * recall * precision / np.maximum(recall + precision, 1e-6)
-        both, either = np.concatenate(overlaps).T
         # A rim of a few points, the rest out of view, says little.
-        edge = on_edge / (rim + _FEW_RIM * self._pairs)
+        edge = on_edge / (rim + _FEW_RIM * self._count)
         return np.stack([flow, both / np.maximum(either, 1e-6), edge], 1)
 
-    def _put(self, values: Floats, kind: Any) -> Any:
-        return wp.array(np.ascontiguousarray(values, np.float32), dtype=kind, device=self._device)
+
+def _by_cell(values: NDArray[np.float32], cell: int) -> NDArray[np.float32]:
+    """(P, rows, columns, ...) means over whole cells of (P, h, w, ...)."""
+    count, height, width, *rest = values.shape
+    rows, columns = height // cell, width // cell
+    cut = values[:, : rows * cell, : columns * cell]
+    return cut.reshape(count, rows, cell, columns, cell, *rest).mean((2, 4))
+
+
+def _put(values: Floats, kind: Any) -> Any:
+    return wp.array(np.ascontiguousarray(values, np.float32), dtype=kind, device="cpu")

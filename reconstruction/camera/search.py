@@ -10,16 +10,45 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from reconstruction.camera.flow_score import FlowPairs, FlowScorer
-from robo4d.geometry import make_pose
+from robo4d.geometry import invert, make_pose, transform
 
 Floats = NDArray[np.floating]
-_RANDOM = 9000
+_RANDOM = 20000
 _AROUND = 400  # perturbed copies of each start
-_COARSE_CELL, _COARSE_POINTS, _COARSE_PAIRS = 8, 400, 6
-_FINE_CELL, _FINE_POINTS = 4, 2000
-_SURVIVORS, _FINALISTS, _ROUNDS, _LAST_ROUNDS = 60, 14, 50, 40
-# m and rad of a search step at scale 1.
+# rad and m of a start's perturbations at scale 1.
 _STEP = 0.25
+# Of a search step at scale 1: rad of an orbit about the hand, rad of a turn in place, and the share
+# of the distance. An orbit keeps the hand where it is in the image, as flow does: poses that
+# explain it about as well lie along orbits.
+_ORBIT, _TURN, _DOLLY = 0.4, 0.1, 0.25
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """A pass over the population: all are scored, the best kept and improved.
+
+    Attributes:
+        pairs, points, cell: how closely is looked; pairs are spread over the clip, as the fastest
+            alone let wrong poses win.
+        kept: members.
+        rounds: of random steps, from scale ``step``, no smaller than ``least``.
+    """
+
+    pairs: int
+    points: int
+    cell: int
+    kept: int
+    rounds: int
+    step: float
+    least: float
+
+
+_STAGES = (
+    _Stage(pairs=4, points=200, cell=8, kept=100, rounds=0, step=0, least=0),
+    _Stage(pairs=8, points=400, cell=8, kept=100, rounds=30, step=0.4, least=0.05),
+    _Stage(pairs=16, points=1000, cell=8, kept=40, rounds=40, step=0.2, least=0.02),
+    _Stage(pairs=20, points=2000, cell=4, kept=14, rounds=40, step=0.1, least=0.01),
+)
 
 
 @dataclass(frozen=True)
@@ -65,28 +94,28 @@ def search_pose(
     starts: Sequence[Floats],
     rng: np.random.Generator,
 ) -> Found:
-    """Finalists of a population search.
+    """Finalists of a population search, ever fewer looked at ever more closely.
 
     Args:
         centre: (3,) m, the middle of the hand's path in the base frame.
         starts: base_from_camera (4, 4) to be tried beside the random ones.
     """
-    loud = np.argsort(-pairs.motion_seen(), kind="stable")[:_COARSE_PAIRS]
-    coarse = FlowScorer(pairs.thinned(loud, _COARSE_POINTS), _COARSE_CELL)
-    fine = FlowScorer(pairs.thinned(np.arange(len(pairs.flow)), _FINE_POINTS), _FINE_CELL)
     poses = np.concatenate(
         [random_poses(rng, centre, _RANDOM)]
         + [_around(np.asarray(start), rng) for start in starts]
         + [np.asarray(start)[None] for start in starts]
     )
     zoom = lens.draw(rng, len(poses))
-    population = _best(poses, zoom, coarse(poses, lens.vectors(zoom)), _SURVIVORS)
-    population = _improve(population, coarse, lens, rng, _ROUNDS, 0.4, 0.03)
-    poses, zoom, _ = population
-    population = _best(poses, zoom, fine(poses, lens.vectors(zoom)), _FINALISTS)
-    poses, zoom, scores = _improve(population, fine, lens, rng, _LAST_ROUNDS, 0.15, 0.01)
+    for stage in _STAGES:
+        even = np.unique(np.linspace(0, len(pairs.flow) - 1, stage.pairs).round().astype(int))
+        thinned = pairs.thinned(even, stage.points)
+        scorer = FlowScorer(thinned, stage.cell, afar=stage is not _STAGES[-1])
+        scores = scorer(poses, lens.vectors(zoom))
+        top = np.argsort(-scores, kind="stable")[: stage.kept]
+        population = poses[top], zoom[top], scores[top]
+        poses, zoom, scores = _improve(population, scorer, lens, centre, rng, stage)
     order = np.argsort(-scores, kind="stable")
-    return Found(poses[order], zoom[order], scores[order], fine)
+    return Found(poses[order], zoom[order], scores[order], scorer)
 
 
 def random_poses(rng: np.random.Generator, centre: Floats, count: int) -> Floats:
@@ -121,30 +150,31 @@ def _around(start: Floats, rng: np.random.Generator) -> Floats:
     return moved(np.repeat(start[None], _AROUND, 0), turn, shift)
 
 
-def _best(poses: Floats, zoom: Floats, scores: Floats, count: int) -> _Population:
-    top = np.argsort(-scores, kind="stable")[:count]
-    return poses[top], zoom[top], scores[top]
-
-
 def _improve(
     population: _Population,
     scorer: FlowScorer,
     lens: Lens,
+    centre: Floats,
     rng: np.random.Generator,
-    rounds: int,
-    step: float,
-    least: float,
+    stage: _Stage,
 ) -> _Population:
     """Each member tries a random step a round; steps grow on success and shrink on failure."""
     poses, zoom, scores = (values.copy() for values in population)
-    scale = np.full(len(poses), step)
-    for _ in range(rounds):
-        turn, shift = rng.normal(0, _STEP, (2, len(poses), 3)) * scale[:, None]
-        tried = moved(poses, turn, shift)
-        limit = 2.5 * lens.spread
+    scale = np.full(len(poses), stage.step)
+    limit = 2.5 * lens.spread
+    for _ in range(stage.rounds):
+        orbit, turn = (
+            scale[:, None] * rng.normal(0, size, (len(poses), 3)) for size in (_ORBIT, _TURN)
+        )
+        nearer = scale * rng.normal(0, _DOLLY, len(poses))
         tried_zoom = np.clip(
             zoom + lens.spread * scale * rng.standard_normal(len(zoom)), -limit, limit
         )
+        # From as much further as the lens is longer the hand looks as large.
+        nearer -= tried_zoom - zoom
+        hand = transform(invert(poses), centre[None])[:, 0]
+        tried = moved(poses, orbit, hand - Rotation.from_rotvec(orbit).apply(hand))
+        tried = moved(tried, turn, hand * nearer[:, None])
         value = scorer(tried, lens.vectors(tried_zoom))
         better = value > scores
         poses[better], zoom[better], scores[better] = (
@@ -152,5 +182,5 @@ def _improve(
             tried_zoom[better],
             value[better],
         )
-        scale = np.where(better, scale * 1.1, np.maximum(scale * 0.93, least))
+        scale = np.where(better, scale * 1.1, np.maximum(scale * 0.93, stage.least))
     return poses, zoom, scores

@@ -172,6 +172,10 @@ def _solve(
         begun = [Estimate(np.asarray(start)) for start in starts]
         begun += [Estimate(p, float(z)) for p, z in zip(found.poses, found.log_zoom, strict=True)]
         distinct = _distinct(begun, lens.K, points)[: _CANDIDATES + len(starts)]
+        if len(distinct) < _AGREEING + len(starts):
+            # All that was found looks alike: what is furthest off in space is another start.
+            away = np.linalg.norm((found.poses - found.poses[0])[:, :3, 3], axis=1)
+            distinct.append(begun[len(starts) + int(np.argmax(away))])
         follow = _Follow(frames, lens, rng, found.scorer)
         for rounds in _TO_BASIN:
             numbered = enumerate(distinct, attempt * (_CANDIDATES + len(starts)))

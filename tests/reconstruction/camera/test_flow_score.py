@@ -68,6 +68,20 @@ def test_poses_further_off_score_less(truth, pairs):
     assert medians == sorted(medians, reverse=True)
 
 
+@pytest.mark.parametrize("afar", [False, True])
+def test_what_was_scored_before_leaves_no_trace(truth, pairs, afar):
+    poses = random_poses(np.random.default_rng(3), CENTRE, 20)
+    poses[4], poses[5, :3, 3] = truth, [50, 0, 0]  # one that sees all, then one that sees nothing
+    lens = Lens(K).vectors(np.zeros(20))
+    scorer = FlowScorer(pairs, 8, afar)
+    together = scorer.parts(poses, lens)
+    alone = [FlowScorer(pairs, 8, afar).parts(one[None], lens[:1])[0] for one in poses]
+    np.testing.assert_array_equal(together, alone)
+    np.testing.assert_array_equal(scorer.parts(poses[::-1], lens), together[::-1])
+    assert together[4, 0] > 0.6
+    np.testing.assert_array_equal(together[5], 0)
+
+
 @pytest.mark.slow
 def test_the_search_finds_the_pose_from_nothing(truth, pairs):
     found = search_pose(pairs, Lens(K), CENTRE, [], np.random.default_rng(0))
