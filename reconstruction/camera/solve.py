@@ -44,10 +44,11 @@ _TO_SUBPIXEL = [
 _SAME = 2.0  # pixels within which two solutions are one
 _FEWEST_PAIRS = 3
 _LEAST_MOTION = 0.001  # share of the images, over the fastest steps
-# Share of the outline confirmed and flow score with which a search is over; else it is done again
-# from other random poses.
-_SETTLED = (0.5, 0.35)
 _AGREEING = 2  # starts far apart that must have ended in one pose
+# Starts that agree, share of the outline confirmed, and flow score, with any of which a search is
+# over; else it is done again from other random poses. Colours alone may leave an outline that
+# nothing confirms yet, but not three starts in one such place.
+_SETTLED = ((_AGREEING, 0.5, 0.35), (3, 0.0, 0.25))
 _ATTEMPTS = 2
 # Verdicts: share of the outline, and flow score; see docs/camera.md.
 _GOOD, _USABLE = (0.68, 0.35), (0.6, 0.25)
@@ -189,8 +190,8 @@ def _solve(
             near = [c for c in tried if _gap(c.estimate, best.estimate, lens.K, points) < _SAME]
             # One start followed by both sets of rounds is one start.
             agreeing = len({c.start for c in near} - {None})
-            confirmed = best.outline >= _SETTLED[0] and best.flow >= _SETTLED[1]
-            if confirmed and agreeing >= _AGREEING:
+            reached = (agreeing, best.outline, best.flow)
+            if any(np.all(np.greater_equal(reached, least)) for least in _SETTLED):
                 break
         else:
             continue
@@ -198,6 +199,16 @@ def _solve(
     final = refine(frames, best.estimate, lens.K, lens.spread, _TO_SUBPIXEL, rng)
     if final.information is None:
         return CameraSolution(None, None, None, 0.0, "reject", "the robot was not found in view")
+    if agreeing < _AGREEING:
+        # Colours alone may stop on the way to where matting takes them.
+        known, others = {None, *(c.start for c in near)}, []
+        for candidate in sorted(tried, key=lambda candidate: -candidate.worth):
+            if candidate.start not in known:
+                known.add(candidate.start)
+                others.append(candidate)
+        for other in others[:_AGREEING]:
+            end = refine(frames, other.estimate, lens.K, lens.spread, _TO_SUBPIXEL, rng)
+            agreeing += _gap(end, final, lens.K, points) < _SAME
     K = zoomed(lens.K, final.log_zoom)
     fit = measure_fit(problems, K, final.pose, final.late, renderer)
     scale = problems[0].scale
