@@ -23,9 +23,11 @@ Floats = NDArray[np.floating]
 _TURN, _SHIFT, _ZOOM, _LATE, _INSET = slice(0, 3), slice(3, 6), 6, 7, 8
 _COLUMNS = 9
 _INSET_SPREAD = 0.3
-# Lines along one outline, and the same outline in the next frame, err together: their errors are
-# this many times what independent lines would have (by the true errors on twins).
-CORRELATION = 4.0
+# Of covariances, by the true errors of 36 twins (seeds 0 to 11), their first 12 frames, and at 96
+# pixels: lines along one contour err together, this many times what independent lines would have
+# (more in images that were made larger); and in each frame each link is where its joints say to so
+# many m only, which few frames do not average out.
+_CORRELATION, _LINK_ERROR = 3.0, 0.003
 # Of a step: what `reconstruction.timing` leaves open. More is another trajectory's business.
 _LATE_SPREAD, _LATEST = 0.25, 0.6
 _TUKEY = 3.0  # in standard deviations
@@ -42,14 +44,13 @@ class Estimate:
         pose: base_from_camera (4, 4).
         log_zoom: logarithm of the focal length over the guess.
         late: s by which images lag behind the joints.
-        information: (9, 9) inverse covariance, in the columns' order; None where no outline was
-            seen.
+        covariance: (9, 9) in the columns' order; None where no outline was seen.
     """
 
     pose: Floats
     log_zoom: float = 0.0
     late: float = 0.0
-    information: Floats | None = None
+    covariance: Floats | None = None
 
 
 class FrameSet:
@@ -57,6 +58,11 @@ class FrameSet:
 
     Args:
         steps: of each clip.
+
+    Attributes:
+        images: (n, h, w, 3) float32 at the working size.
+        enlarged: how many times as large that is as the frames, at least 1.
+        dt: s from step to step.
     """
 
     def __init__(
@@ -67,6 +73,7 @@ class FrameSet:
             [problem.frames(chosen) for problem, chosen in zip(problems, steps, strict=True)]
         ).astype(np.float32)
         self.dt = float(np.median(np.concatenate([np.diff(problem.time) for problem in problems])))
+        self.enlarged = max(problems[0].scale, 1.0)
         self._late: float | None = None
 
     def __len__(self) -> int:
@@ -143,7 +150,7 @@ def refine(
         depth, part = frames.rendered(chosen, lens, estimate.pose)
         lines = contour_lines(depth, part, turn.lines, rng, inner=turn.matte)
         if len(lines) < 3 * _COLUMNS:
-            return replace(estimate, information=None)
+            return replace(estimate, covariance=None)
         images = frames.images[chosen]
         if not turn.matte:
             odds = colour_odds(images, part, frames.velocity.shape[1])
@@ -157,13 +164,28 @@ def refine(
             scale = turn.reach
             weight = 4 * weight**2
         weight = weight * np.where(np.abs(offset) < scale, (1 - (offset / scale) ** 2) ** 2, 0)
-        weight /= CORRELATION**2
+        weight /= _CORRELATION**2
         if weight.sum() < 1e-6:
-            return replace(estimate, information=None)
+            return replace(estimate, covariance=None)
         rows = _rows(lines, lens, estimate.pose, frames.velocity[chosen])
         haste = _MATTE_HASTE if turn.matte else _HASTE if turn.reach > _FAR else 1.0
-        estimate = _step(estimate, rows, offset, weight, spread, frames.dt, haste)
-    return estimate
+        estimate, inverse = _step(estimate, rows, offset, weight, spread, frames.dt, haste)
+    covariance = _covariance(lines, rows, weight, inverse, frames.enlarged)
+    return replace(estimate, covariance=covariance)
+
+
+def _covariance(
+    lines: Lines, rows: Floats, weight: Floats, inverse: Floats, enlarged: float
+) -> Floats:
+    """(9, 9) of the last step; ``inverse`` of its information, all that least squares knows of."""
+    # What each line's error does, were its link shifted by a metre along each axis of the camera.
+    pulls = weight[:, None, None] * rows[:, :, None] * rows[:, None, _SHIFT]
+    count = int(lines.link.max()) + 1
+    link_of_frame, group = np.unique(lines.frame * count + lines.link, return_inverse=True)
+    by_link = np.zeros((len(link_of_frame), _COLUMNS, 3))
+    np.add.at(by_link, group, pulls)
+    moved = _LINK_ERROR * inverse @ by_link
+    return np.asarray(enlarged**2 * inverse + np.einsum("gij,gkj->ik", moved, moved))
 
 
 def zoomed(K: Floats, log_zoom: float) -> Floats:
@@ -210,8 +232,11 @@ def _step(
     zoom: float,
     dt: float,
     haste: float,
-) -> Estimate:
-    """``haste`` times a step of weighted least squares with priors on all but the pose."""
+) -> tuple[Estimate, Floats]:
+    """``haste`` times a step of weighted least squares with priors on all but the pose.
+
+    Also the inverse (9, 9) of its information.
+    """
     spread = np.full(_COLUMNS, np.inf)
     spread[_ZOOM] = zoom or 1e-6
     spread[_LATE] = _LATE_SPREAD * dt
@@ -224,9 +249,9 @@ def _step(
     damped = information + np.diag(np.diag(information) * 1e-5 + 1e-6)
     change = haste * np.linalg.solve(damped, right)
     turn = Rotation.from_rotvec(change[_TURN]).as_matrix()
-    return Estimate(
+    stepped = Estimate(
         pose=np.asarray(estimate.pose @ make_pose(turn, change[_SHIFT])),
         log_zoom=estimate.log_zoom + float(change[_ZOOM]),
         late=float(np.clip(estimate.late + change[_LATE], -_LATEST * dt, _LATEST * dt)),
-        information=information,
     )
+    return stepped, np.linalg.inv(information + 1e-6 * np.eye(_COLUMNS))

@@ -54,10 +54,6 @@ _ATTEMPTS = 2
 _GOOD, _USABLE = (0.68, 0.35), (0.6, 0.25)
 # Standard deviations in m and rad up to which a pose is good, and beyond which nothing is known.
 _PRECISE, _LOOSE = (0.008, np.radians(0.6)), (0.02, np.radians(1.5))
-# Least squares knows of noise only. By the true errors of 492 runs of `benchmarks.camera` (seeds
-# 1000 to 1011, which judge it no more) deviations are this many times as large, and grow with
-# pictures that were made larger to work on.
-_SYSTEMATIC = 2.0
 
 
 @dataclass(frozen=True)
@@ -197,7 +193,7 @@ def _solve(
             continue
         break
     final = refine(frames, best.estimate, lens.K, lens.spread, _TO_SUBPIXEL, rng)
-    if final.information is None:
+    if final.covariance is None:
         return CameraSolution(None, None, None, 0.0, "reject", "the robot was not found in view")
     if agreeing < _AGREEING:
         # Colours alone may stop on the way to where matting takes them.
@@ -212,8 +208,7 @@ def _solve(
     K = zoomed(lens.K, final.log_zoom)
     fit = measure_fit(problems, K, final.pose, final.late, renderer)
     scale = problems[0].scale
-    covariance = np.linalg.inv(final.information + 1e-6 * np.eye(9))[:6, :6]
-    covariance *= (_SYSTEMATIC * max(scale, 1.0)) ** 2
+    covariance = final.covariance[:6, :6]
     quality: dict[str, float | None] = vars(fit) | {
         "start_agreement": agreeing / len({c.start for c in tried} - {None}),
         "agreeing_starts": float(agreeing),
@@ -291,7 +286,7 @@ class _Follow:
 
     def __call__(self, begin: Estimate, rounds: Sequence[Round], start: int | None) -> Candidate:
         near = refine(self.frames, begin, self.lens.K, self.lens.spread, rounds, self.rng)
-        if near.information is None:
+        if near.covariance is None:
             return Candidate(near, start, 0.0, 0.0)
         self.frames.set_late(near.late)
         chosen = np.unique(np.linspace(0, len(self.frames) - 1, 6).round().astype(int))
