@@ -99,6 +99,14 @@ class FrameSet:
 
 
 @dataclass(frozen=True)
+class Known:
+    """What other evidence says of the pose: (4, 4), and (6, 6) inverse covariance in its frame."""
+
+    pose: Floats
+    information: Floats
+
+
+@dataclass(frozen=True)
 class Round:
     """One step of least squares.
 
@@ -122,12 +130,14 @@ def refine(
     spread: float,
     rounds: Sequence[Round],
     rng: np.random.Generator,
+    known: Known | None = None,
 ) -> Estimate:
     """Gauss-Newton steps, one a round.
 
     Args:
         K: (3, 3) the guess at the working size, whose focal lengths ``log_zoom`` scales.
         spread: standard deviation of ``log_zoom``; 0 holds it.
+        known: evidence beside the outline.
     """
     for turn in rounds:
         frames.set_late(estimate.late)
@@ -154,7 +164,7 @@ def refine(
             return replace(estimate, information=None)
         rows = _rows(lines, lens, estimate.pose, frames.velocity[chosen])
         haste = _MATTE_HASTE if turn.matte else _HASTE if turn.reach > _FAR else 1.0
-        estimate = _step(estimate, rows, offset, weight, spread, frames.dt, haste)
+        estimate = _step(estimate, rows, offset, weight, spread, frames.dt, haste, known)
     return estimate
 
 
@@ -202,6 +212,7 @@ def _step(
     zoom: float,
     dt: float,
     haste: float,
+    known: Known | None,
 ) -> Estimate:
     """``haste`` times a step of weighted least squares with priors on all but the pose."""
     spread = np.full(_COLUMNS, np.inf)
@@ -212,6 +223,11 @@ def _step(
     now[_ZOOM], now[_LATE] = estimate.log_zoom, estimate.late
     information = rows.T @ (weight[:, None] * rows) + np.diag(spread**-2.0)
     right = rows.T @ (weight * offset) - now * spread**-2.0
+    if known is not None:
+        away = np.linalg.inv(estimate.pose) @ known.pose
+        gap = np.concatenate([Rotation.from_matrix(away[:3, :3]).as_rotvec(), away[:3, 3]])
+        information[:6, :6] += known.information
+        right[:6] += known.information @ gap
     # Damped a little, absolutely too: a few lines in one place leave some directions open.
     damped = information + np.diag(np.diag(information) * 1e-5 + 1e-6)
     change = haste * np.linalg.solve(damped, right)

@@ -1,0 +1,165 @@
+"""The hand in its own camera's picture: where its outline lies tells where the camera stands.
+
+A camera on the hand sees a gripper that only opens and closes, so to its outline it is a camera that
+stands still before a robot whose arm rests: `refine` follows it as any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from reconstruction.camera.appearance import COARSE, FINE
+from reconstruction.camera.problem import CameraProblem, Steps
+from reconstruction.camera.quality import outline_fit
+from reconstruction.camera.refine import Estimate, FrameSet, Known, Round, refine
+from robo4d.geometry import invert, make_pose
+from robots.kinematics import ee_poses
+from robots.rasterizer import RobotRasterizer
+from robots.render import RobotView
+
+Floats = NDArray[np.floating]
+_FRAMES, _CHOSEN = 24, 6
+_TO_BASIN = [Round(reach, 8, 100) for reach in (20, 14, 10, 10, 7, 7, 4, 4)]
+_TO_SUBPIXEL = [
+    *[Round(4, 12, 120)] * 2,
+    *[Round(COARSE, 12, 150, matte=True)] * 8,
+    *[Round(FINE, 24, 250, matte=True)] * 5,
+]
+# By twins and real views, true errors of tracks are this many times their deviations, plus these
+# (rad and m); along the direction that tracks know least, outlines decide alone.
+_DOUBT, _FLOOR = 3.0, np.array([0.01] * 3 + [0.01] * 3)
+_OPEN = 0.5
+_LEVER = 0.2  # m in which rotations are compared with shifts: how far off a hand is seen
+_SLIDE, _FARTHEST = 0.02, 0.3  # m between starts along that direction, and from the hand's frame
+_LEAST_SEEN = 0.004  # share of the image that the hand must cover
+
+
+@dataclass(frozen=True)
+class OutlineFit:
+    """A mount by outlines and tracks together.
+
+    Attributes:
+        pose: ee_from_camera (4, 4).
+        covariance: (6, 6) of turn (rad) and shift (m) in the camera's frame.
+        share, edge_px: of the outline that has a clear edge within 1.5 pixels, and how far edges
+            lie from it (median), on steps held back.
+        apart: how far it lies from what tracks alone say, in their doubted deviations.
+    """
+
+    pose: Floats
+    covariance: Floats
+    share: float
+    edge_px: float | None
+    apart: float
+
+
+def fit_outline(
+    problems: Sequence[CameraProblem],
+    K: Floats,
+    pose: Floats,
+    covariance: Floats,
+    late: float,
+    rng: np.random.Generator,
+) -> OutlineFit | None:
+    """Follow the hand's outline from what tracks say; None where the camera sees too little of it.
+
+    Args:
+        K: (3, 3) at the working size.
+        pose, covariance: ee_from_camera by tracks, and (6, 6) of its turn and shift.
+    """
+    still = [_resting(problem) for problem in problems]
+    base_from_ee = ee_poses(still[0].robot, still[0].joints[:1])[0]
+    renderer = RobotRasterizer(still[0].robot, *still[0].working_size)
+    frames = _frames(still, [p.solving() for p in still], renderer, late)
+    doubted, weak = _doubted(covariance)
+    known = Known(base_from_ee @ pose, np.linalg.inv(doubted))
+    best, most = None, 0.0
+    for slide in _slides(pose, weak, float(np.sqrt(weak @ doubted @ weak))):
+        begin = Estimate(base_from_ee @ pose @ slide)
+        found = refine(frames, begin, K, 0.0, _TO_BASIN, rng, known)
+        share = 0.0 if found.information is None else _fit(frames, K, found, _CHOSEN)[1]
+        if share > most:
+            best, most = found, share
+    if best is None:
+        return None
+    final = refine(frames, best, K, 0.0, _TO_SUBPIXEL, rng, known)
+    if final.information is None:
+        return None
+    held = _frames(still, [p.held_back() for p in still], renderer, late)
+    edge_px, share, seen = _fit(held, K, final, _FRAMES)
+    if seen < _LEAST_SEEN:
+        return None
+    away = relative(known.pose, final.pose)
+    return OutlineFit(
+        pose=np.asarray(invert(base_from_ee) @ final.pose),
+        covariance=np.linalg.inv(final.information)[:6, :6],
+        share=share,
+        edge_px=edge_px,
+        apart=float(np.sqrt(away @ known.information @ away / 6)),
+    )
+
+
+def relative(a: Floats, b: Floats) -> Floats:
+    """(6,) turn (rad) and shift (m) in a's frame that take pose a (4, 4) to b."""
+    move = invert(a) @ b
+    return np.concatenate([Rotation.from_matrix(move[:3, :3]).as_rotvec(), move[:3, 3]])
+
+
+def doubt(covariance: Floats) -> Floats:
+    """(6, 6) what tracks are worth: their own covariance, made larger as true errors are."""
+    return _DOUBT**2 * covariance + np.diag(_FLOOR**2)
+
+
+def _resting(problem: CameraProblem) -> CameraProblem:
+    rest = np.asarray(problem.robot.rest, float)
+    return replace(problem, joints=np.repeat(rest[None], len(problem), 0))
+
+
+def _frames(
+    problems: Sequence[CameraProblem], steps: Sequence[Steps], renderer: RobotView, late: float
+) -> FrameSet:
+    share = -(-_FRAMES // len(problems))
+    chosen = [
+        np.unique(some[np.linspace(0, len(some) - 1, share).round().astype(int)]) for some in steps
+    ]
+    frames = FrameSet(problems, chosen, renderer)
+    frames.set_late(late)
+    return frames
+
+
+def _fit(
+    frames: FrameSet, K: Floats, estimate: Estimate, count: int
+) -> tuple[float | None, float, float]:
+    """`outline_fit` on ``count`` frames, and the share of the image that the hand covers."""
+    chosen = np.unique(np.linspace(0, len(frames) - 1, count).round().astype(int))
+    depth, part = frames.rendered(chosen, K, estimate.pose)
+    return *outline_fit(frames.images[chosen], depth, part), float((part > 0).mean())
+
+
+def _doubted(covariance: Floats) -> tuple[Floats, Floats]:
+    """The tracks' covariance, doubted, and open along the direction (6,) of a metre's shift."""
+    scale = np.diag([_LEVER] * 3 + [1.0] * 3)
+    doubted = doubt(covariance)
+    values, vectors = np.linalg.eigh(scale @ doubted @ scale)
+    weak = np.linalg.inv(scale) @ vectors[:, -1]
+    weak /= np.linalg.norm(weak[3:])
+    return doubted + _OPEN**2 * np.outer(weak, weak) * (values[-1] > _SLIDE**2), weak
+
+
+def _slides(pose: Floats, weak: Floats, deviation: float) -> list[Floats]:
+    """Starts (4, 4) along the weak direction that leave the camera on the hand; none is one."""
+    out = [np.eye(4)]
+    if deviation < _SLIDE:
+        return out
+    reach = _FARTHEST + float(np.linalg.norm(pose[:3, 3]))
+    for s in np.arange(_SLIDE, reach, _SLIDE):
+        for way in (s, -s):
+            step = make_pose(Rotation.from_rotvec(weak[:3] * way).as_matrix(), weak[3:] * way)
+            if np.linalg.norm((pose @ step)[:3, 3]) < _FARTHEST:
+                out.append(step)
+    return out
