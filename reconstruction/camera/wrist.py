@@ -26,7 +26,7 @@ from reconstruction.camera.wrist_bundle import (
     misses,
     triangulate,
 )
-from reconstruction.camera.wrist_outline import OutlineFit, doubt, fit_outline
+from reconstruction.camera.wrist_outline import OutlineFit, doubt, fit_outline, outline_at
 from reconstruction.camera.wrist_search import search_mount, widest_pairs
 from reconstruction.camera.wrist_tracks import Tracks, follow_points
 from robo4d.geometry import rotation_angle
@@ -37,15 +37,13 @@ _LEAST_SIDE = 100
 _FEWEST_TRACKS, _FEWEST_FRAMES = 60, 12
 _LEAST_TURN = np.radians(5)  # of the hand over the clips; less fixes no lever arm
 _TRACKS = 1200  # adjusted; more tell little that these do not
-_CANDIDATES, _APART = 3, np.radians(12)
+_CANDIDATES, _APART = 4, np.radians(12)
 _ROUGH, _ROUGH_TRACKS = 4.0, 400
 _FINE = (2.0, 1.5)  # pixels
 _NEAR = 2.0  # pixels within which a held-back view confirms its point
-# Least share of held-back views that confirm, of the outline, and how far both kinds of evidence
-# may disagree.
-_GOOD, _USABLE = 0.6, 0.45
-_OUTLINE, _AGREE = 0.45, 2.0
-# As in `solve`: m and rad.
+# Least share of held-back views that confirm (of mounts in a wrong valley some 7 % do), least share
+# of the outline, and most by which both kinds of evidence may disagree, for good and for usable.
+_GOOD, _USABLE = (0.5, 0.68, 1.2), (0.3, 0.5, 2.5)
 _SYSTEMATIC = 2.0
 _PRECISE, _LOOSE = (0.008, np.radians(0.6)), (0.02, np.radians(1.5))
 
@@ -106,7 +104,7 @@ def solve_wrist(
         problems, K_found, bundle.mount.pose, bundle.covariance[:6, :6], bundle.mount.late, rng
     )
     pose, covariance = bundle.mount.pose, doubt(bundle.covariance[:6, :6])
-    if outline is not None and outline.share >= _OUTLINE:
+    if outline is not None and outline.share >= _USABLE[1]:
         pose, covariance = outline.pose, _SYSTEMATIC**2 * outline.covariance
     final = Mount(pose, bundle.mount.log_zoom, bundle.mount.late)
     quality = _held_back(tracks, hand, lens, final) | _of_outline(outline)
@@ -126,26 +124,39 @@ def solve_wrist(
     )
 
 
+def score_mount(
+    problems: Sequence[CameraProblem], K: Floats, ee_from_camera: Floats, late: float = 0.0
+) -> dict[str, float | None]:
+    """Measures of a given mount on the held-back steps; see `WristSolution`."""
+    scale = problems[0].scale
+    lens = np.asarray(np.diag([scale, scale, 1.0]) @ K)
+    hand = Hand(problems)
+    tracks = follow_points(problems, hand.ee(), float(lens[0, 0]))
+    edge_px, share = outline_at(problems, lens, ee_from_camera, late)
+    measured = _held_back(tracks, hand, lens, Mount(ee_from_camera, late=late))
+    return {**measured, "edge_share": share, "edge_px": edge_px}
+
+
 def judge_mount(quality: dict[str, float | None]) -> tuple[Verdict, str]:
     """The verdict on a mount, by its measures, and why."""
-    share, outline = quality["track_share"] or 0.0, quality["edge_share"]
+    share, outline = quality["track_share"] or 0.0, quality["edge_share"] or 0.0
     position, turn = quality["position_sd_m"] or np.inf, quality["rotation_sd_rad"] or np.inf
+    gap = np.inf if quality["evidence_gap"] is None else quality["evidence_gap"]
     says = f"{share:.0%} of held-back views confirm their points"
-    loose = f"{1000 * position:.0f} mm, {np.degrees(turn):.1f} deg"
-    if share < _USABLE:
+    if share < _USABLE[0]:
         return "reject", says
-    seen = outline is not None and outline >= _OUTLINE
+    if outline < _USABLE[1]:
+        seen = f"{outline:.0%} of the hand's outline has an image edge" if outline else "no hand"
+        return "reject", f"{says}, but {seen}: the scene alone leaves the mount loose"
+    says += f", {outline:.0%} of the hand's outline has an image edge"
+    if gap > _USABLE[2]:
+        return "reject", f"scene and hand disagree, by {gap:.1f} deviations; {says}"
+    says += f", to {1000 * position:.1f} mm; scene and hand agree to {gap:.1f} deviations"
     if position > _LOOSE[0] or turn > _LOOSE[1]:
-        hand = "" if seen else "; the hand in view does not settle it"
-        return "reject", f"the mount is loose: {loose}{hand}"
-    if not seen:
-        return "usable", f"{says}, to {loose}; the hand's outline does not tell"
-    assert outline is not None
-    says += f", {outline:.0%} of the hand's outline has an image edge, to {loose}"
-    if (quality["evidence_gap"] or 0.0) > _AGREE:
-        return "reject", f"scene and hand disagree; {says}"
+        return "reject", f"the mount is loose; {says}"
     precise = position <= _PRECISE[0] and turn <= _PRECISE[1]
-    return "good" if share >= _GOOD and precise else "usable", says
+    measures = share >= _GOOD[0] and outline >= _GOOD[1] and gap <= _GOOD[2]
+    return "good" if measures and precise else "usable", says
 
 
 def _nothing(why: str) -> WristSolution:
@@ -214,7 +225,7 @@ def _held_back(tracks: Tracks, hand: Hand, K: Floats, mount: Mount) -> dict[str,
     # Each track has views of both kinds, so its number stays.
     points = triangulate(tracks.where(~tracks.held), hand, K, mount, offset)
     residual, _ = misses(tracks, hand, K, mount, offset, np.nan_to_num(points, nan=1e3))
-    told = tracks.held & np.isfinite(points).all(1)[tracks.track]
+    told = tracks.held & np.isfinite(points[tracks.track]).all(axis=1)
     away = np.nan_to_num(np.linalg.norm(residual[told], axis=1), nan=np.inf)
     if not len(away):
         return {"track_share": None, "track_px": None}

@@ -30,8 +30,9 @@ TURN, SHIFT, ZOOM, LATE = slice(0, 3), slice(3, 6), 6, 7
 _OWN = 8  # unknowns beside joints
 # As in `refine`: of a step.
 _LATE_SPREAD, LATEST = 0.25, 0.6
-# rad by which a logged joint may be off: encoders' noise, play, and clocks that jitter.
-_JOINT_SPREAD = 1e-3
+# rad by which a logged joint may be off (encoders' noise, play), and s by which a frame may lie
+# beside its row of the log: free-running cameras at 60 to 100 Hz are taken as they come.
+_JOINT_SPREAD, _JITTER = 1e-3, 0.01
 _EPSILON = 1e-5  # rad, for derivatives of forward kinematics
 _NEAREST, _FARTHEST = 0.02, 20.0  # m
 _ROUNDS = 25
@@ -87,6 +88,13 @@ class Hand:
             for step in _EPSILON * np.eye(self.shape[1])
         ]
         return np.asarray(change / self.dt @ back), np.stack(by_joint, 1)
+
+    def doubt(self, late: float) -> Floats:
+        """(F, J, J) inverse covariance of how far joints are off the log."""
+        ahead, behind = (self.joints(late + d) for d in (-self.dt / 2, self.dt / 2))
+        stray = _JITTER * (ahead - behind) / self.dt
+        one = np.eye(self.shape[1])
+        return np.linalg.inv(_JOINT_SPREAD**2 * one + stray[:, :, None] * stray[:, None])
 
 
 @dataclass(frozen=True)
@@ -192,7 +200,7 @@ class _System:
     ) -> None:
         self._shape = hand.shape
         residual, depth = misses(tracks, hand, K, mount, offset, points)
-        ahead = np.isfinite(residual).all(1)
+        ahead = depth > _NEAREST
         self.residual = np.where(ahead[:, None], residual, 0.0)
         squared = (self.residual**2).sum(1)
         # Geman and McClure's.
@@ -218,14 +226,18 @@ class _System:
         square -= (self._mixed.T @ self._mixed).toarray()
         right -= self._mixed.T @ self._point_right.ravel()
         # Priors: a lens as guessed, a clock nearly right, a camera on the hand, joints as logged.
-        prior = np.full(len(right), _JOINT_SPREAD**-2.0)
-        now = np.concatenate([np.zeros(_OWN), offset.ravel()])
-        prior[:_OWN] = 0
+        prior, now = np.zeros((2, _OWN))
         prior[SHIFT], now[SHIFT] = LEVER**-2.0, mount.pose[:3, :3].T @ mount.pose[:3, 3]
         prior[ZOOM], now[ZOOM] = (spread or 1e-6) ** -2.0, mount.log_zoom
         prior[LATE], now[LATE] = (_LATE_SPREAD * hand.dt) ** -2.0, mount.late
-        self._square = square + np.diag(prior)
-        self._right = right - prior * now
+        square[:_OWN, :_OWN] += np.diag(prior)
+        right[:_OWN] -= prior * now
+        frames, joints = hand.shape
+        doubt = hand.doubt(mount.late)
+        right[_OWN:] -= (doubt @ offset[..., None]).ravel()
+        at = _OWN + np.arange(frames * joints).reshape(frames, joints)
+        square[at[:, :, None], at[:, None]] += doubt
+        self._square, self._right = square, right
 
     def solve(self) -> tuple[Floats, Floats, Floats]:
         """Steps of the unknowns (8,), the points (M, 3) and the joints (F, J)."""
@@ -247,9 +259,7 @@ class _System:
     def _spread_out(self, parts: Floats, tracks: Tracks) -> csr_array:
         """(3 M, U) of parts (N, 3, 8 + J)."""
         columns = np.broadcast_to(self._columns(tracks)[:, None], parts.shape)
-        rows = np.broadcast_to(
-            3 * tracks.track[:, None, None] + np.arange(3)[:, None], parts.shape
-        )
+        rows = np.broadcast_to(3 * tracks.track[:, None, None] + np.arange(3)[:, None], parts.shape)
         size = (3 * len(tracks), _OWN + self._shape[0] * self._shape[1])
         return csr_array((parts.ravel(), (rows.ravel(), columns.ravel())), size)
 
@@ -285,7 +295,7 @@ def _derivatives(
     residual: Floats,
     ahead: NDArray[np.bool_],
 ) -> tuple[Floats, Floats, Floats]:
-    """Of the predicted pixels by the eight (N, 2, 8), the joints (N, 2, J) and points (N, 2, 3).
+    """Of the predicted pixels by our own (N, 2, 8), the joints (N, 2, J) and points (N, 2, 3).
 
     The pose is turned and shifted in the camera's own frame, as in `refine`.
     """
@@ -323,7 +333,7 @@ def _usable(
     tracks: Tracks, points: Floats, hand: Hand, K: Floats, mount: Mount, offset: Floats
 ) -> tuple[Tracks, Floats]:
     """Tracks whose points lie before the camera, near enough to tell something."""
-    found = np.isfinite(points).all(1)
+    found = np.asarray(np.isfinite(points).all(1))
     tracks, points = tracks.where(found[tracks.track]), points[found]
     _, depth = misses(tracks, hand, K, mount, offset, points)
     whole = np.ones(len(points), bool)

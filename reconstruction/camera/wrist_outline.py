@@ -1,11 +1,12 @@
 """The hand in its own camera's picture: where its outline lies tells where the camera stands.
 
-A camera on the hand sees a gripper that only opens and closes, so to its outline it is a camera that
-stands still before a robot whose arm rests: `refine` follows it as any other.
+A camera on the hand sees a gripper that only opens and closes: it stands still before a robot whose
+arm rests, and `refine` follows the outline as any other camera's.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -30,12 +31,16 @@ _TO_SUBPIXEL = [
     *[Round(COARSE, 12, 150, matte=True)] * 8,
     *[Round(FINE, 24, 250, matte=True)] * 5,
 ]
-# By twins and real views, true errors of tracks are this many times their deviations, plus these
-# (rad and m); along the direction that tracks know least, outlines decide alone.
-_DOUBT, _FLOOR = 3.0, np.array([0.01] * 3 + [0.01] * 3)
+# Tracks err by this many times their deviations (twins), and real ones lie about so far from the
+# outline on every axis (rad and m; what joints and clocks do beyond the noise that is modelled);
+# along the direction that tracks know least, outlines decide alone.
+_DOUBT, _FLOOR = 3.0, np.array([0.025] * 3 + [0.01] * 3)
 _OPEN = 0.5
 _LEVER = 0.2  # m in which rotations are compared with shifts: how far off a hand is seen
-_SLIDE, _FARTHEST = 0.02, 0.3  # m between starts along that direction, and from the hand's frame
+# m: deviation from which it is open, between starts along it, and from the hand's frame at most.
+_LOOSE, _SLIDE, _FARTHEST = 0.02, 0.02, 0.3
+_NEAR = 0.02  # m by which starts are shifted where that settles nothing
+_SETTLED = 0.55  # share of the outline
 _LEAST_SEEN = 0.004  # share of the image that the hand must cover
 
 
@@ -76,15 +81,20 @@ def fit_outline(
     base_from_ee = ee_poses(still[0].robot, still[0].joints[:1])[0]
     renderer = RobotRasterizer(still[0].robot, *still[0].working_size)
     frames = _frames(still, [p.solving() for p in still], renderer, late)
-    doubted, weak = _doubted(covariance)
+    doubted, weak, deviation = _doubted(covariance)
     known = Known(base_from_ee @ pose, np.linalg.inv(doubted))
     best, most = None, 0.0
-    for slide in _slides(pose, weak, float(np.sqrt(weak @ doubted @ weak))):
-        begin = Estimate(base_from_ee @ pose @ slide)
-        found = refine(frames, begin, K, 0.0, _TO_BASIN, rng, known)
-        share = 0.0 if found.information is None else _fit(frames, K, found, _CHOSEN)[1]
-        if share > most:
-            best, most = found, share
+    for steps in (_slides(pose, weak, deviation), _around(_NEAR), _around(_NEAR, corners=True)):
+        for step in steps:
+            begin = Estimate(known.pose @ step)
+            found = refine(frames, begin, K, 0.0, _TO_BASIN, rng, known)
+            if found.information is None:
+                continue
+            _, share, seen = _fit(frames, K, found, _CHOSEN)
+            if share > most and seen >= _LEAST_SEEN:
+                best, most = found, share
+        if most >= _SETTLED:
+            break
     if best is None:
         return None
     final = refine(frames, best, K, 0.0, _TO_SUBPIXEL, rng, known)
@@ -102,6 +112,17 @@ def fit_outline(
         edge_px=edge_px,
         apart=float(np.sqrt(away @ known.information @ away / 6)),
     )
+
+
+def outline_at(
+    problems: Sequence[CameraProblem], K: Floats, pose: Floats, late: float
+) -> tuple[float | None, float]:
+    """``edge_px`` and ``share``, see `OutlineFit`, of a given mount."""
+    still = [_resting(problem) for problem in problems]
+    base_from_ee = ee_poses(still[0].robot, still[0].joints[:1])[0]
+    renderer = RobotRasterizer(still[0].robot, *still[0].working_size)
+    held = _frames(still, [p.held_back() for p in still], renderer, late)
+    return _fit(held, K, Estimate(base_from_ee @ pose), _FRAMES)[:2]
 
 
 def relative(a: Floats, b: Floats) -> Floats:
@@ -141,25 +162,40 @@ def _fit(
     return *outline_fit(frames.images[chosen], depth, part), float((part > 0).mean())
 
 
-def _doubted(covariance: Floats) -> tuple[Floats, Floats]:
-    """The tracks' covariance, doubted, and open along the direction (6,) of a metre's shift."""
+def _doubted(covariance: Floats) -> tuple[Floats, Floats, float]:
+    """The tracks' covariance, doubted and left open where it is loose; along which way, how loose.
+
+    That way (6,) is of a metre's shift, its deviation in m.
+    """
     scale = np.diag([_LEVER] * 3 + [1.0] * 3)
     doubted = doubt(covariance)
     values, vectors = np.linalg.eigh(scale @ doubted @ scale)
+    deviation = float(np.sqrt(values[-1]))
     weak = np.linalg.inv(scale) @ vectors[:, -1]
     weak /= np.linalg.norm(weak[3:])
-    return doubted + _OPEN**2 * np.outer(weak, weak) * (values[-1] > _SLIDE**2), weak
+    if deviation >= _LOOSE:
+        doubted = doubted + _OPEN**2 * np.outer(weak, weak)
+    return doubted, weak, deviation
 
 
 def _slides(pose: Floats, weak: Floats, deviation: float) -> list[Floats]:
     """Starts (4, 4) along the weak direction that leave the camera on the hand; none is one."""
-    out = [np.eye(4)]
-    if deviation < _SLIDE:
+    out: list[Floats] = [np.eye(4)]
+    if deviation < _LOOSE:
         return out
     reach = _FARTHEST + float(np.linalg.norm(pose[:3, 3]))
     for s in np.arange(_SLIDE, reach, _SLIDE):
         for way in (s, -s):
-            step = make_pose(Rotation.from_rotvec(weak[:3] * way).as_matrix(), weak[3:] * way)
+            turn = Rotation.from_rotvec(weak[:3] * way).as_matrix()
+            step: Floats = make_pose(turn, weak[3:] * way)
             if np.linalg.norm((pose @ step)[:3, 3]) < _FARTHEST:
                 out.append(step)
     return out
+
+
+def _around(reach: float, corners: bool = False) -> list[Floats]:
+    """Starts (4, 4) shifted along the camera's axes, or all combinations of them."""
+    shifts = np.array(list(itertools.product((-reach, 0, reach), repeat=3)))
+    axes = np.count_nonzero(shifts, axis=1)
+    chosen = shifts[axes > 1] if corners else shifts[axes == 1]
+    return [make_pose(np.eye(3), shift) for shift in chosen]

@@ -21,10 +21,11 @@ Floats = NDArray[np.floating]
 # Of the camera from the hand's frame, m: a prior of a hand's size, which data soon outweigh.
 LEVER = 0.1
 # Random rotations lie 12 degrees apart or less; a tenth as many are followed.
-_ROTATIONS, _PAIRS, _MORE_PAIRS, _FOLLOWED = 4000, 500, 1500, 40
+_ROTATIONS, _PAIRS, _MORE_PAIRS, _FOLLOWED = 6000, 400, 1500, 40
 # Rounds of random steps from each: how far (rad), and the residual (pixels) that counts as wrong.
-_ROUNDS = ((0.2, 16.0), (0.12, 12.0), (0.07, 8.0), (0.04, 6.0), (0.02, 4.0), (0.01, 3.0))
-_TRIES = 12
+_ROUNDS = ((0.2, 24.0), (0.12, 16.0), (0.07, 10.0), (0.04, 6.0), (0.02, 4.0), (0.01, 3.0))
+_TRIES = 8
+_APART = 0.2  # rad
 _BATCH = 200
 _NEAREST = 0.02  # m; nothing is seen closer, and nothing behind the camera
 _PARALLAX = 3.0  # pixels from which two rays tell on which side of the camera they meet
@@ -77,7 +78,7 @@ def search_mount(pairs: Pairs, focal: float, rng: np.random.Generator) -> tuple[
     few, more = pairs.some(_PAIRS, rng), pairs.some(_MORE_PAIRS, rng)
     turn = Rotation.random(_ROTATIONS, rng).as_matrix()
     cost, _ = _scored(few, turn, focal, _ROUNDS[0][1])
-    turn = turn[np.argsort(cost, kind="stable")[:_FOLLOWED]]
+    turn = _apart(turn[np.argsort(cost, kind="stable")])
     for reach, wrong in _ROUNDS:
         tries = rng.normal(0, reach, (len(turn), _TRIES, 3))
         tries[:, 0] = 0
@@ -92,11 +93,21 @@ def search_mount(pairs: Pairs, focal: float, rng: np.random.Generator) -> tuple[
     return make_pose(turn, lever)[order], cost[order]
 
 
+def _apart(turn: Floats) -> Floats:
+    """The first `_FOLLOWED` rotations that differ, so that one valley does not take all places."""
+    kept: list[Floats] = []
+    least = 1 + 2 * np.cos(_APART)
+    for one in turn:
+        if all(np.trace(one.T @ other) < least for other in kept):
+            kept.append(one)
+        if len(kept) == _FOLLOWED:
+            break
+    return np.stack(kept)
+
+
 def _scored(pairs: Pairs, turn: Floats, focal: float, wrong: float) -> tuple[Floats, Floats]:
     """Cost (n,) and lever arms (n, 3) of rotations (n, 3, 3)."""
-    parts = [
-        _score(pairs, turn[i : i + _BATCH], focal, wrong) for i in range(0, len(turn), _BATCH)
-    ]
+    parts = [_score(pairs, turn[i : i + _BATCH], focal, wrong) for i in range(0, len(turn), _BATCH)]
     return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
 
 
@@ -108,7 +119,7 @@ def _score(pairs: Pairs, turn: Floats, focal: float, wrong: float) -> tuple[Floa
     arm = np.einsum("bni,nij->bnj", normal, R - np.eye(3))  # what a unit of t adds to e
     given = np.einsum("bni,ni->bn", normal, T)
     lever = np.zeros((len(turn), 3))
-    for _ in range(4):
+    for _ in range(3):
         across = T + np.einsum("nij,bj->bni", R - np.eye(3), lever)
         # Sampson's first order: e over its change by a turn of either ray.
         slope = np.sqrt((np.cross(across, p) ** 2 + np.cross(across, q) ** 2).sum(2)) + 1e-9

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,9 +20,9 @@ _WINDOW, _LEVELS = 15, 4
 _BACK = 0.6  # pixels by which following forth and back may differ
 # Fewer views fix no point and test nothing; longer ones drift, as each step adds its error.
 _SHORTEST, _LONGEST = 3, 14
-# What moves with the hand stays put: pixels that a track spans in the image, and those that a
-# turn of the hand alone would have moved it by.
-_STILL, _TURNED = 2.0, 10.0
+# What rides on the hand stays put: share that a track spans of what a scene one metre away would,
+# told where that is so many pixels. Such points fit any mount that does not turn the view.
+_STILL, _DUE = 0.15, 5.0
 
 
 @dataclass(frozen=True)
@@ -113,9 +114,11 @@ def _tracked(
     before: NDArray, after: NDArray, points: NDArray
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Where points went, and whether they come back to where they were."""
-    how = {"winSize": (_WINDOW, _WINDOW), "maxLevel": _LEVELS}
-    there, seen, _ = cv2.calcOpticalFlowPyrLK(before, after, points, None, **how)
-    back, again, _ = cv2.calcOpticalFlowPyrLK(after, before, there, None, **how)
+    how: dict[str, Any] = {"winSize": (_WINDOW, _WINDOW), "maxLevel": _LEVELS}
+    # cv2's stubs know no empty first guess, though it is OpenCV's default.
+    empty: Any = None
+    there, seen, _ = cv2.calcOpticalFlowPyrLK(before, after, points, empty, **how)
+    back, again, _ = cv2.calcOpticalFlowPyrLK(after, before, there, empty, **how)
     height, width = after.shape
     inside = ((there > 1) & (there < [width - 2, height - 2])).all(1)
     same = np.linalg.norm(back - points, axis=1) < _BACK
@@ -130,10 +133,9 @@ def _moving(tracks: Tracks, ee: Floats, focal: float) -> Tracks:
     start = first[tracks.track]
     away = np.linalg.norm(tracks.pixel - tracks.pixel[start], axis=1)
     a, b = ee[tracks.frame[start]], ee[tracks.frame]
-    # Of the largest turn or shift; a scene is rarely more than a metre away.
     turn = np.linalg.norm(a[:, :3, :3] - b[:, :3, :3], axis=(1, 2)) / np.sqrt(2)
     shift = np.linalg.norm(a[:, :3, 3] - b[:, :3, 3], axis=1)
     ought = focal * np.maximum(turn, shift)
     span, due = np.maximum.reduceat(away, first), np.maximum.reduceat(ought, first)
-    still = (span < _STILL) & (due > _TURNED)
+    still = (span < _STILL * due) & (due > _DUE)
     return tracks.where(~still[tracks.track])
