@@ -1,6 +1,6 @@
-"""How well wrist cameras are solved: on films of twins where the mount is known, and on real views.
+"""How well wrist cameras are solved: on films of twins, whose mount is known, and on real views.
 
-Twins are filmed as a real camera would (`benchmarks._wrist_film`); seeds below 1000 were for tuning.
+Twins are filmed as a real camera would (`benchmarks._wrist_film`); seeds below 1000 were tuned on.
 The focal length is guessed with the error that a seed draws, and left open by as much. Real views
 have no truth: what is told is the mount itself, how well it fits frames that were held back, and
 how far mounts of different laboratories lie apart.

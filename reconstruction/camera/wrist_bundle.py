@@ -30,9 +30,8 @@ TURN, SHIFT, ZOOM, LATE = slice(0, 3), slice(3, 6), 6, 7
 _OWN = 8  # unknowns beside joints
 # As in `refine`: of a step.
 _LATE_SPREAD, LATEST = 0.25, 0.6
-# rad by which a logged joint may be off (encoders' noise, play), and s by which a frame may lie
-# beside its row of the log: free-running cameras at 60 to 100 Hz are taken as they come.
-_JOINT_SPREAD, _JITTER = 1e-3, 0.01
+# rad by which a logged joint may be off: encoders' noise, play, clocks that jitter.
+_JOINT_SPREAD = 1e-3
 _EPSILON = 1e-5  # rad, for derivatives of forward kinematics
 _NEAREST, _FARTHEST = 0.02, 20.0  # m
 _ROUNDS = 25
@@ -88,13 +87,6 @@ class Hand:
             for step in _EPSILON * np.eye(self.shape[1])
         ]
         return np.asarray(change / self.dt @ back), np.stack(by_joint, 1)
-
-    def doubt(self, late: float) -> Floats:
-        """(F, J, J) inverse covariance of how far joints are off the log."""
-        ahead, behind = (self.joints(late + d) for d in (-self.dt / 2, self.dt / 2))
-        stray = _JITTER * (ahead - behind) / self.dt
-        one = np.eye(self.shape[1])
-        return np.linalg.inv(_JOINT_SPREAD**2 * one + stray[:, :, None] * stray[:, None])
 
 
 @dataclass(frozen=True)
@@ -232,11 +224,10 @@ class _System:
         prior[LATE], now[LATE] = (_LATE_SPREAD * hand.dt) ** -2.0, mount.late
         square[:_OWN, :_OWN] += np.diag(prior)
         right[:_OWN] -= prior * now
-        frames, joints = hand.shape
-        doubt = hand.doubt(mount.late)
-        right[_OWN:] -= (doubt @ offset[..., None]).ravel()
-        at = _OWN + np.arange(frames * joints).reshape(frames, joints)
-        square[at[:, :, None], at[:, None]] += doubt
+        right[_OWN:] -= offset.ravel() / _JOINT_SPREAD**2
+        square[np.diag_indices(len(right))] += np.append(
+            np.zeros(_OWN), np.full(offset.size, _JOINT_SPREAD**-2.0)
+        )
         self._square, self._right = square, right
 
     def solve(self) -> tuple[Floats, Floats, Floats]:
