@@ -121,7 +121,7 @@ def _twin(source: str, seed: int) -> dict[str, Any]:
 
 
 def _real(args: Any) -> list[dict[str, Any]]:
-    source = open_source("droid", args.data / _REAL[0])
+    source = open_source("droid", str(args.data / _REAL[0]))
     episodes = [
         source.read(ref, split, None) for split, refs in source.refs(None).items() for ref in refs
     ]

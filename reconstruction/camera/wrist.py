@@ -43,7 +43,10 @@ _FINE = (2.0, 1.5)  # pixels
 _NEAR = 2.0  # pixels within which a held-back view confirms its point
 # Least share of held-back views that confirm (of mounts in a wrong valley some 7 % do), least share
 # of the outline, and most by which both kinds of evidence may disagree, for good and for usable.
-_GOOD, _USABLE = (0.5, 0.68, 1.2), (0.3, 0.5, 2.5)
+_GOOD, _USABLE = (0.5, 0.68, 1.2), (0.3, 0.5, 1.4)
+# Deviation in m of what the scene says from which the outline decides alone, and its share then:
+# on twins wrong outlines reached 0.73, right ones 0.81 and more.
+_ALONE, _CLEAR = 0.02, 0.8
 _SYSTEMATIC = 2.0
 _PRECISE, _LOOSE = (0.008, np.radians(0.6)), (0.02, np.radians(1.5))
 
@@ -61,7 +64,7 @@ class WristSolution:
         quality: on frames that were held back: ``track_share`` of views within 2 pixels of their
             point as other frames have it, ``track_px`` their median distance, ``edge_share`` and
             ``edge_px`` of the hand's outline (see `quality.Fit`), ``evidence_gap`` between tracks
-            and outline in deviations.
+            and outline in deviations, ``scene_sd_m`` the tracks' own along their loosest way.
     """
 
     ee_from_camera: Floats | None
@@ -145,7 +148,8 @@ def judge_mount(quality: dict[str, float | None]) -> tuple[Verdict, str]:
     says = f"{share:.0%} of held-back views confirm their points"
     if share < _USABLE[0]:
         return "reject", says
-    if outline < _USABLE[1]:
+    alone = (quality["scene_sd_m"] or 0.0) >= _ALONE
+    if outline < (_CLEAR if alone else _USABLE[1]):
         seen = f"{outline:.0%} of the hand's outline has an image edge" if outline else "no hand"
         return "reject", f"{says}, but {seen}: the scene alone leaves the mount loose"
     says += f", {outline:.0%} of the hand's outline has an image edge"
@@ -234,9 +238,10 @@ def _held_back(tracks: Tracks, hand: Hand, K: Floats, mount: Mount) -> dict[str,
 
 def _of_outline(outline: OutlineFit | None) -> dict[str, float | None]:
     if outline is None:
-        return {"edge_share": None, "edge_px": None, "evidence_gap": None}
+        return {"edge_share": None, "edge_px": None, "evidence_gap": None, "scene_sd_m": None}
     return {
         "edge_share": outline.share,
         "edge_px": outline.edge_px,
         "evidence_gap": outline.apart,
+        "scene_sd_m": outline.scene_sd,
     }

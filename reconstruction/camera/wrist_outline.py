@@ -40,7 +40,8 @@ _LEVER = 0.2  # m in which rotations are compared with shifts: how far off a han
 # m: deviation from which it is open, between starts along it, and from the hand's frame at most.
 _LOOSE, _SLIDE, _FARTHEST = 0.02, 0.02, 0.3
 _NEAR = 0.02  # m by which starts are shifted where that settles nothing
-_SETTLED = 0.55  # share of the outline
+_FINALISTS, _APART = 4, 0.005  # m
+_SETTLED = 0.8  # share of the outline
 _LEAST_SEEN = 0.004  # share of the image that the hand must cover
 
 
@@ -54,6 +55,7 @@ class OutlineFit:
         share, edge_px: of the outline that has a clear edge within 1.5 pixels, and how far edges
             lie from it (median), on steps held back.
         apart: how far it lies from what tracks alone say, in their doubted deviations.
+        scene_sd: m, the tracks' own doubted deviation along the direction that they know least.
     """
 
     pose: Floats
@@ -61,6 +63,7 @@ class OutlineFit:
     share: float
     edge_px: float | None
     apart: float
+    scene_sd: float
 
 
 def fit_outline(
@@ -83,7 +86,7 @@ def fit_outline(
     frames = _frames(still, [p.solving() for p in still], renderer, late)
     doubted, weak, deviation = _doubted(covariance)
     known = Known(base_from_ee @ pose, np.linalg.inv(doubted))
-    best, most = None, 0.0
+    tried: list[tuple[float, Estimate]] = []
     for steps in (_slides(pose, weak, deviation), _around(_NEAR), _around(_NEAR, corners=True)):
         for step in steps:
             begin = Estimate(known.pose @ step)
@@ -91,14 +94,19 @@ def fit_outline(
             if found.information is None:
                 continue
             _, share, seen = _fit(frames, K, found, _CHOSEN)
-            if share > most and seen >= _LEAST_SEEN:
-                best, most = found, share
-        if most >= _SETTLED:
+            if seen >= _LEAST_SEEN:
+                tried.append((share, found))
+        if max((share for share, _ in tried), default=0.0) >= _SETTLED:
             break
-    if best is None:
-        return None
-    final = refine(frames, best, K, 0.0, _TO_SUBPIXEL, rng, known)
-    if final.information is None:
+    final, most = None, 0.0
+    for near in _finalists(tried):
+        found = refine(frames, near, K, 0.0, _TO_SUBPIXEL, rng, known)
+        if found.information is None or _spread(found) > _LOOSE:
+            continue  # a fingertip alone confirms nearly anything
+        share = _fit(frames, K, found, _FRAMES)[1]
+        if share > most:
+            final, most = found, share
+    if final is None or final.information is None:
         return None
     held = _frames(still, [p.held_back() for p in still], renderer, late)
     edge_px, share, seen = _fit(held, K, final, _FRAMES)
@@ -111,6 +119,7 @@ def fit_outline(
         share=share,
         edge_px=edge_px,
         apart=float(np.sqrt(away @ known.information @ away / 6)),
+        scene_sd=deviation,
     )
 
 
@@ -176,6 +185,24 @@ def _doubted(covariance: Floats) -> tuple[Floats, Floats, float]:
     if deviation >= _LOOSE:
         doubted = doubted + _OPEN**2 * np.outer(weak, weak)
     return doubted, weak, deviation
+
+
+def _finalists(tried: list[tuple[float, Estimate]]) -> list[Estimate]:
+    """The best estimates that differ: colours alone do not always rank the right one first."""
+    kept: list[Estimate] = []
+    for _, one in sorted(tried, key=lambda pair: -pair[0]):
+        away = [relative(other.pose, one.pose) for other in kept]
+        if all(np.linalg.norm(a[3:] + _LEVER * a[:3]) > _APART for a in away):
+            kept.append(one)
+        if len(kept) == _FINALISTS:
+            break
+    return kept
+
+
+def _spread(estimate: Estimate) -> float:
+    """Deviation of the place in m."""
+    assert estimate.information is not None
+    return float(np.sqrt(np.trace(np.linalg.inv(estimate.information)[3:6, 3:6])))
 
 
 def _slides(pose: Floats, weak: Floats, deviation: float) -> list[Floats]:

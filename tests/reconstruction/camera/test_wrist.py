@@ -203,6 +203,7 @@ def test_both_kinds_of_evidence_are_needed():
         "track_share": 0.8,
         "edge_share": 0.9,
         "evidence_gap": 0.5,
+        "scene_sd_m": 0.015,
         "position_sd_m": 0.001,
         "rotation_sd_rad": 0.005,
     }
@@ -210,6 +211,7 @@ def test_both_kinds_of_evidence_are_needed():
     for worse, says in (
         ({"track_share": 0.1}, "confirm"),
         ({"edge_share": None}, "no hand"),
+        ({"edge_share": 0.7, "scene_sd_m": 0.1}, "loose"),
         ({"evidence_gap": 4.0}, "disagree"),
         ({"position_sd_m": 0.05}, "loose"),
     ):
