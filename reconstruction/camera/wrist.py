@@ -114,6 +114,7 @@ def solve_wrist(
     quality["tracks"] = float(len(bundle.tracks))
     quality["position_sd_m"] = float(np.sqrt(np.trace(covariance[3:, 3:])))
     quality["rotation_sd_rad"] = float(np.sqrt(np.trace(covariance[:3, :3])))
+    quality["focal_spread"] = spread
     quality["focal_sd"] = float(np.sqrt(bundle.covariance[ZOOM, ZOOM]))
     verdict, why = judge_mount(quality)
     return WristSolution(
@@ -160,6 +161,8 @@ def judge_mount(quality: dict[str, float | None]) -> tuple[Verdict, str]:
         return "reject", f"the mount is loose; {says}"
     precise = position <= _PRECISE[0] and turn <= _PRECISE[1]
     measures = share >= _GOOD[0] and outline >= _GOOD[1] and gap <= _GOOD[2]
+    if quality["focal_spread"]:  # found focal lengths err by up to 5 %, and mounts with them
+        return "usable", f"{says}; the focal length was guessed"
     return "good" if measures and precise else "usable", says
 
 

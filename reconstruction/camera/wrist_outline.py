@@ -103,22 +103,23 @@ def fit_outline(
         found = refine(frames, near, K, 0.0, _TO_SUBPIXEL, rng, known)
         if found.information is None or _spread(found) > _LOOSE:
             continue  # a fingertip alone confirms nearly anything
-        share = _fit(frames, K, found, _FRAMES)[1]
-        if share > most:
-            final, most = found, share
+        # Neither kind of evidence makes up for the other.
+        gap = _gap(known, found.pose)
+        worth = _fit(frames, K, found, _FRAMES)[1] / (1 + (gap / 2) ** 2)
+        if worth > most:
+            final, most = found, worth
     if final is None or final.information is None:
         return None
     held = _frames(still, [p.held_back() for p in still], renderer, late)
     edge_px, share, seen = _fit(held, K, final, _FRAMES)
     if seen < _LEAST_SEEN:
         return None
-    away = relative(known.pose, final.pose)
     return OutlineFit(
         pose=np.asarray(invert(base_from_ee) @ final.pose),
         covariance=np.linalg.inv(final.information)[:6, :6],
         share=share,
         edge_px=edge_px,
-        apart=float(np.sqrt(away @ known.information @ away / 6)),
+        apart=_gap(known, final.pose),
         scene_sd=deviation,
     )
 
@@ -197,6 +198,12 @@ def _finalists(tried: list[tuple[float, Estimate]]) -> list[Estimate]:
         if len(kept) == _FINALISTS:
             break
     return kept
+
+
+def _gap(known: Known, pose: Floats) -> float:
+    """Deviations, root mean square over six axes, by which a pose misses what is known."""
+    away = relative(known.pose, pose)
+    return float(np.sqrt(away @ known.information @ away / 6))
 
 
 def _spread(estimate: Estimate) -> float:

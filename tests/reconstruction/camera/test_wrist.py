@@ -206,8 +206,10 @@ def test_both_kinds_of_evidence_are_needed():
         "scene_sd_m": 0.015,
         "position_sd_m": 0.001,
         "rotation_sd_rad": 0.005,
+        "focal_spread": 0.0,
     }
     assert judge_mount(good)[0] == "good"
+    assert judge_mount(good | {"focal_spread": 0.02})[0] == "usable"
     for worse, says in (
         ({"track_share": 0.1}, "confirm"),
         ({"edge_share": None}, "no hand"),
@@ -243,7 +245,7 @@ def test_points_that_ride_on_the_hand_are_left_out():
 
 @pytest.mark.slow
 def test_a_twins_mount_is_found_to_millimetres():
-    episode = droid.draw_episode(5, 0)
+    episode = droid.draw_episode(0, 0)
     name = "wrist_image_left"
     camera = episode.layout.cameras[name]
     layout = replace(episode.layout, cameras={name: camera})
