@@ -1,6 +1,15 @@
-"""Where a camera stands against the robot's base, solved from the robot's own motion."""
+"""Where a camera stands against the robot's base or its hand, solved from the robot's motion."""
 
 from reconstruction.camera.problem import CameraProblem
 from reconstruction.camera.solve import CameraSolution, score_pose, solve_camera
+from reconstruction.camera.wrist import WristSolution, score_mount, solve_wrist
 
-__all__ = ["CameraProblem", "CameraSolution", "score_pose", "solve_camera"]
+__all__ = [
+    "CameraProblem",
+    "CameraSolution",
+    "WristSolution",
+    "score_mount",
+    "score_pose",
+    "solve_camera",
+    "solve_wrist",
+]

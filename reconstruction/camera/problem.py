@@ -24,7 +24,7 @@ _AS_IT_IS = (240, 400)
 
 @dataclass(frozen=True, eq=False)
 class CameraProblem:
-    """A clip of one camera that does not move against the robot's base.
+    """A clip of one camera that does not move against the robot's base, or against its hand.
 
     Attributes:
         robot: whose joints these are.

@@ -58,6 +58,7 @@ class FrameSet:
 
     Args:
         steps: of each clip.
+        on_hand: the camera rides on the hand: what is behind it moves, and its links do not.
 
     Attributes:
         images: (n, h, w, 3) float32 at the working size.
@@ -66,13 +67,18 @@ class FrameSet:
     """
 
     def __init__(
-        self, problems: Sequence[CameraProblem], steps: Sequence[Steps], renderer: RobotRasterizer
+        self,
+        problems: Sequence[CameraProblem],
+        steps: Sequence[Steps],
+        renderer: RobotRasterizer,
+        on_hand: bool = False,
     ) -> None:
         self._problems, self._steps, self._render = problems, steps, renderer
         self.images = np.concatenate(
             [problem.frames(chosen) for problem, chosen in zip(problems, steps, strict=True)]
         ).astype(np.float32)
         self.dt = float(np.median(np.concatenate([np.diff(problem.time) for problem in problems])))
+        self.on_hand = on_hand
         self.enlarged = max(problems[0].scale, 1.0)
         self._late: float | None = None
 
@@ -111,6 +117,14 @@ class FrameSet:
 
 
 @dataclass(frozen=True)
+class Known:
+    """What other evidence says of the pose: (4, 4), and (6, 6) inverse covariance in its frame."""
+
+    pose: Floats
+    information: Floats
+
+
+@dataclass(frozen=True)
 class Round:
     """One step of least squares.
 
@@ -134,12 +148,14 @@ def refine(
     spread: float,
     rounds: Sequence[Round],
     rng: np.random.Generator,
+    known: Known | None = None,
 ) -> Estimate:
     """Gauss-Newton steps, one a round.
 
     Args:
         K: (3, 3) the guess at the working size, whose focal lengths ``log_zoom`` scales.
         spread: standard deviation of ``log_zoom``; 0 holds it.
+        known: evidence beside the outline.
     """
     backdrop: Backdrop | None = None
     for turn in rounds:
@@ -159,7 +175,8 @@ def refine(
             weight: Floats = 1 / (variance + 0.3)
         else:
             # Some pixels more or less make no difference to it.
-            backdrop = backdrop or frames.backdrop(lens, estimate.pose)
+            if backdrop is None and not frames.on_hand:
+                backdrop = frames.backdrop(lens, estimate.pose)
             offset, weight = matte_offsets(images, lines, turn.reach, backdrop)
             scale = turn.reach
             weight = 4 * weight**2
@@ -169,20 +186,26 @@ def refine(
             return replace(estimate, covariance=None)
         rows = _rows(lines, lens, estimate.pose, frames.velocity[chosen])
         haste = _MATTE_HASTE if turn.matte else _HASTE if turn.reach > _FAR else 1.0
-        estimate, inverse = _step(estimate, rows, offset, weight, spread, frames.dt, haste)
-    covariance = _covariance(lines, rows, weight, inverse, frames.enlarged)
+        estimate, inverse = _step(estimate, rows, offset, weight, spread, frames.dt, haste, known)
+    # On the hand a link's error is the same in all frames.
+    moment = np.zeros_like(lines.frame) if frames.on_hand else lines.frame
+    covariance = _covariance(moment, lines.link, rows, weight, inverse, frames.enlarged)
     return replace(estimate, covariance=covariance)
 
 
 def _covariance(
-    lines: Lines, rows: Floats, weight: Floats, inverse: Floats, enlarged: float
+    moment: NDArray[np.int64],
+    link: NDArray[np.int64],
+    rows: Floats,
+    weight: Floats,
+    inverse: Floats,
+    enlarged: float,
 ) -> Floats:
     """(9, 9) of the last step; ``inverse`` of its information, all that least squares knows of."""
     # What each line's error does, were its link shifted by a metre along each axis of the camera.
     pulls = weight[:, None, None] * rows[:, :, None] * rows[:, None, _SHIFT]
-    count = int(lines.link.max()) + 1
-    link_of_frame, group = np.unique(lines.frame * count + lines.link, return_inverse=True)
-    by_link = np.zeros((len(link_of_frame), _COLUMNS, 3))
+    links, group = np.unique(moment * (link.max() + 1) + link, return_inverse=True)
+    by_link = np.zeros((len(links), _COLUMNS, 3))
     np.add.at(by_link, group, pulls)
     moved = _LINK_ERROR * inverse @ by_link
     return np.asarray(enlarged**2 * inverse + np.einsum("gij,gkj->ik", moved, moved))
@@ -232,6 +255,7 @@ def _step(
     zoom: float,
     dt: float,
     haste: float,
+    known: Known | None,
 ) -> tuple[Estimate, Floats]:
     """``haste`` times a step of weighted least squares with priors on all but the pose.
 
@@ -245,6 +269,11 @@ def _step(
     now[_ZOOM], now[_LATE] = estimate.log_zoom, estimate.late
     information = rows.T @ (weight[:, None] * rows) + np.diag(spread**-2.0)
     right = rows.T @ (weight * offset) - now * spread**-2.0
+    if known is not None:
+        away = np.linalg.inv(estimate.pose) @ known.pose
+        gap = np.concatenate([Rotation.from_matrix(away[:3, :3]).as_rotvec(), away[:3, 3]])
+        information[:6, :6] += known.information
+        right[:6] += known.information @ gap
     # Damped a little, absolutely too: a few lines in one place leave some directions open.
     damped = information + np.diag(np.diag(information) * 1e-5 + 1e-6)
     change = haste * np.linalg.solve(damped, right)
