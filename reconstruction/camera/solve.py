@@ -52,8 +52,8 @@ _SETTLED = ((_AGREEING, 0.5, 0.35), (3, 0.0, 0.25))
 _ATTEMPTS = 2
 # Verdicts: share of the outline, and flow score; see docs/camera.md.
 _GOOD, _USABLE = (0.68, 0.35), (0.6, 0.25)
-# Standard deviations in m and rad up to which a pose is good, and beyond which it is of no use. True
-# errors were 0.4 to 0.8 of them on whole clips, up to twice in the first steps or at 64 pixels.
+# Standard deviations in m and rad up to which a pose is good, and beyond which it is of no use.
+# True errors were 0.4 to 0.8 of them on whole clips, up to twice on 12 steps or at 64 pixels.
 _PRECISE, _LOOSE = (0.006, np.radians(0.45)), (0.012, np.radians(1.0))
 
 
