@@ -28,6 +28,9 @@ _INSET_SPREAD = 0.3
 # (more in images that were made larger); and in each frame each link is where its joints say to so
 # many m only, which few frames do not average out.
 _CORRELATION, _LINK_ERROR = 3.0, 0.003
+# Of a gripper that rides along no joint errs, only what its model says of it. A guess, by which the
+# mounts of six like DROID setups scatter about as much as they claim.
+_GRIPPER_ERROR = 0.001
 # Of a step: what `reconstruction.timing` leaves open. More is another trajectory's business.
 _LATE_SPREAD, _LATEST = 0.25, 0.6
 _TUKEY = 3.0  # in standard deviations
@@ -188,27 +191,23 @@ def refine(
         haste = _MATTE_HASTE if turn.matte else _HASTE if turn.reach > _FAR else 1.0
         estimate, inverse = _step(estimate, rows, offset, weight, spread, frames.dt, haste, known)
     # On the hand a link's error is the same in all frames.
-    moment = np.zeros_like(lines.frame) if frames.on_hand else lines.frame
-    covariance = _covariance(moment, lines.link, rows, weight, inverse, frames.enlarged)
+    moment, error = lines.frame, _LINK_ERROR
+    if frames.on_hand:
+        moment, error = np.zeros_like(lines.frame), _GRIPPER_ERROR
+    moved = _moved(moment, lines.link, rows, weight)
+    covariance = frames.enlarged**2 * inverse + error**2 * inverse @ moved @ inverse
     return replace(estimate, covariance=covariance)
 
 
-def _covariance(
-    moment: NDArray[np.int64],
-    link: NDArray[np.int64],
-    rows: Floats,
-    weight: Floats,
-    inverse: Floats,
-    enlarged: float,
+def _moved(
+    moment: NDArray[np.int64], link: NDArray[np.int64], rows: Floats, weight: Floats
 ) -> Floats:
-    """(9, 9) of the last step; ``inverse`` of its information, all that least squares knows of."""
-    # What each line's error does, were its link shifted by a metre along each axis of the camera.
+    """(9, 9) what links that are shifted, each by a metre at random at each moment, add up to."""
     pulls = weight[:, None, None] * rows[:, :, None] * rows[:, None, _SHIFT]
     links, group = np.unique(moment * (link.max() + 1) + link, return_inverse=True)
     by_link = np.zeros((len(links), _COLUMNS, 3))
     np.add.at(by_link, group, pulls)
-    moved = _LINK_ERROR * inverse @ by_link
-    return np.asarray(enlarged**2 * inverse + np.einsum("gij,gkj->ik", moved, moved))
+    return np.asarray(np.einsum("gij,gkj->ik", by_link, by_link))
 
 
 def zoomed(K: Floats, log_zoom: float) -> Floats:
