@@ -135,7 +135,7 @@ class CameraConfig(_Part):
     solve: Literal["auto", "never"] = Field(
         "auto",
         description="auto: solved from the robot wherever no simulator knows them, some 10 s a "
-        "view; never: absent, or as shipped, untested",
+        "view (30 on the wrist); never: absent, or as shipped, untested",
     )
     focal: float | None = Field(
         None, gt=0, description="focal length over image width; null: what the source's camera has"

@@ -72,6 +72,12 @@ def test_a_single_measure_does_not_make_a_camera():
         "rotation_sd_rad": 0.004,
     }
     assert judge(sound)[0] == "good"
-    assert judge(sound | {"agreeing_starts": 1.0})[0] == "usable"
-    for poor in ({"edge_share": 0.4}, {"flow_score": 0.1}, {"position_sd_m": 0.1}):
+    assert judge(sound | {"position_sd_m": 0.009})[0] == "usable"
+    assert judge(sound | {"rotation_sd_rad": 0.012})[0] == "usable"
+    for poor in (
+        {"edge_share": 0.4},
+        {"flow_score": 0.1},
+        {"position_sd_m": 0.1},
+        {"agreeing_starts": 1.0},
+    ):
         assert judge(sound | poor)[0] == "reject"
