@@ -13,7 +13,7 @@ from reconstruction.camera.appearance import COARSE, FINE
 from reconstruction.camera.evidence import flow_pairs, solving_pairs
 from reconstruction.camera.flow_score import FLOOR, FlowScorer
 from reconstruction.camera.problem import CameraProblem, diverse_steps
-from reconstruction.camera.quality import measure_fit, outline_fit
+from reconstruction.camera.quality import Fit, measure_fit, outline_fit
 from reconstruction.camera.refine import Estimate, FrameSet, Round, refine, zoomed
 from reconstruction.camera.search import Lens, moved, search_pose
 from robo4d.geometry import invert, project, transform
@@ -43,6 +43,7 @@ _TO_SUBPIXEL = [
 ]
 _SAME = 2.0  # pixels within which two solutions are one
 _FEWEST_PAIRS = 3
+_LEAST_SIDE = 32  # pixels at the working size; flow and outlines need room
 _LEAST_MOTION = 0.001  # share of the images, over the fastest steps
 _AGREEING = 2  # starts far apart that must have ended in one pose
 # Starts that agree, share of the outline confirmed, and flow score, with any of which a search is
@@ -122,6 +123,12 @@ def solve_camera(
             trusted: each is scored like any other.
         renderer: one of the problems' robot at ``working_size``; made here if not given.
     """
+    # A clip without a step held back is no use, and would be in the way.
+    problems = [problem for problem in problems if len(problem.held_back())]
+    if not problems:
+        return _nothing("too few steps to hold one back")
+    if min(problems[0].working_size) < _LEAST_SIDE:
+        return _nothing(f"images of {problems[0].size} pixels are too narrow")
     lens = Lens(_at_working_size(problems[0], K), spread)
     renderer = renderer or RobotRasterizer(problems[0].robot, *problems[0].working_size)
     return _solve(problems, lens, starts, seed, renderer)
@@ -135,6 +142,9 @@ def score_pose(
     late: float = 0.0,
 ) -> dict[str, float | None]:
     """Measures of a given camera, ``late`` s behind, on the held-back steps; see `quality.Fit`."""
+    problems = [problem for problem in problems if len(problem.held_back())]
+    if not problems or min(problems[0].working_size) < _LEAST_SIDE:
+        return vars(Fit(None, None, 0.0, None, 0.0))
     K = _at_working_size(problems[0], K)
     renderer = renderer or RobotRasterizer(problems[0].robot, *problems[0].working_size)
     return vars(measure_fit(problems, K, base_from_camera, late, renderer))
@@ -154,26 +164,28 @@ def _solve(
     rng = np.random.default_rng(seed)
     firsts = [solving_pairs(problem, -(-_PAIRS // len(problems))) for problem in problems]
     if sum(map(len, firsts)) < _FEWEST_PAIRS:
-        return CameraSolution(None, None, None, 0.0, "reject", "too few steps to see motion in")
+        return _nothing("too few steps to see motion in")
     hand = np.concatenate([ee_poses(p.robot, p.joints)[:, :3, 3] for p in problems])
     pairs = flow_pairs(problems, firsts)
     moving = float((np.linalg.norm(pairs.flow, axis=-1) > FLOOR).mean())
     if moving < _LEAST_MOTION:
         why = f"nothing moves: {moving:.2%} of the images, in the fastest steps, by over a pixel"
-        return CameraSolution(None, None, None, 0.0, "reject", why)
+        return _nothing(why)
     share = -(-_FRAMES // len(problems))
     frames = FrameSet(problems, [diverse_steps(p, p.solving(), share) for p in problems], renderer)
     points = _watched(problems)
     tried: list[Candidate] = []
     for attempt in range(_ATTEMPTS):
-        found = search_pose(pairs, lens, hand.mean(0), starts, rng)
-        begun = [Estimate(np.asarray(start)) for start in starts]
+        # Once: a start that is followed again would agree with itself.
+        given = starts if attempt == 0 else ()
+        found = search_pose(pairs, lens, hand.mean(0), given, rng)
+        begun = [Estimate(np.asarray(start)) for start in given]
         begun += [Estimate(p, float(z)) for p, z in zip(found.poses, found.log_zoom, strict=True)]
-        distinct = _distinct(begun, lens.K, points)[: _CANDIDATES + len(starts)]
-        if len(distinct) < _AGREEING + len(starts):
+        distinct = _distinct(begun, lens.K, points)[: _CANDIDATES + len(given)]
+        if len(distinct) < _AGREEING + len(given):
             # All that was found looks alike: what is furthest off in space is another start.
             away = np.linalg.norm((found.poses - found.poses[0])[:, :3, 3], axis=1)
-            distinct.append(begun[len(starts) + int(np.argmax(away))])
+            distinct.append(begun[len(given) + int(np.argmax(away))])
         follow = _Follow(frames, lens, rng, found.scorer)
         for rounds in _TO_BASIN:
             numbered = enumerate(distinct, attempt * (_CANDIDATES + len(starts)))
@@ -195,7 +207,7 @@ def _solve(
         break
     final = refine(frames, best.estimate, lens.K, lens.spread, _TO_SUBPIXEL, rng)
     if final.covariance is None:
-        return CameraSolution(None, None, None, 0.0, "reject", "the robot was not found in view")
+        return _nothing("the robot was not found in view")
     if agreeing < _AGREEING:
         # Colours alone may stop on the way to where matting takes them.
         known, others = {None, *(c.start for c in near)}, []
@@ -205,7 +217,8 @@ def _solve(
                 others.append(candidate)
         for other in others[:_AGREEING]:
             end = refine(frames, other.estimate, lens.K, lens.spread, _TO_SUBPIXEL, rng)
-            agreeing += _gap(end, final, lens.K, points) < _SAME
+            seen = end.covariance is not None
+            agreeing += seen and _gap(end, final, lens.K, points) < _SAME
     K = zoomed(lens.K, final.log_zoom)
     fit = measure_fit(problems, K, final.pose, final.late, renderer)
     scale = problems[0].scale
@@ -234,7 +247,7 @@ def judge(quality: dict[str, float | None]) -> tuple[Verdict, str]:
     agreeing = quality["agreeing_starts"] or 0.0
     position, turn = quality["position_sd_m"] or np.inf, quality["rotation_sd_rad"] or np.inf
     says = f"{outline:.0%} of the outline has an image edge, flow score {flow:.2f}"
-    if position > _LOOSE[0] or turn > _LOOSE[1]:
+    if not (position <= _LOOSE[0] and turn <= _LOOSE[1]):  # nan neither
         return "reject", f"the pose is loose: {1000 * position:.0f} mm, {np.degrees(turn):.1f} deg"
     if outline < _USABLE[0] or flow < _USABLE[1]:
         return "reject", says
@@ -245,6 +258,10 @@ def judge(quality: dict[str, float | None]) -> tuple[Verdict, str]:
     if outline >= _GOOD[0] and flow >= _GOOD[1] and precise:
         return "good", says
     return "usable", says
+
+
+def _nothing(why: str) -> CameraSolution:
+    return CameraSolution(None, None, None, 0.0, "reject", why)
 
 
 def _watched(problems: Sequence[CameraProblem]) -> Floats:

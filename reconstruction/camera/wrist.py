@@ -9,7 +9,7 @@ axis is loose; there the hand itself, as the camera sees it, decides.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ from reconstruction.camera.wrist_outline import OutlineFit, doubt, fit_outline, 
 from reconstruction.camera.wrist_search import search_mount, widest_pairs
 from reconstruction.camera.wrist_tracks import Tracks, follow_points
 from robo4d.geometry import rotation_angle
+from robots.kinematics import ee_poses
 
 Floats = NDArray[np.floating]
 # Pixels of width or height below which frames hold too few corners that can be told apart.
@@ -44,9 +45,13 @@ _NEAR = 2.0  # pixels within which a held-back view confirms its point
 # Least share of held-back views that confirm (of mounts in a wrong valley some 7 % do), least share
 # of the outline, and most by which both kinds of evidence may disagree, for good and for usable.
 _GOOD, _USABLE = (0.5, 0.68, 1.2), (0.3, 0.5, 1.4)
+# Steps that are followed, those over which the hand turns most: the joints of each are unknowns,
+# and memory and time grow with their square and cube.
+_MOST_STEPS = 250
 # Deviation in m of what the scene says from which the outline decides alone, and its share then:
 # on twins wrong outlines reached 0.73, right ones 0.81 and more.
 _ALONE, _CLEAR = 0.02, 0.8
+# The outline's deviations once more: scene and hand disagree on real views by more than they say.
 _SYSTEMATIC = 2.0
 _PRECISE, _LOOSE = (0.008, np.radians(0.6)), (0.02, np.radians(1.5))
 
@@ -87,6 +92,7 @@ def solve_wrist(
         spread: relative standard deviation of the guessed focal lengths; 0: ``K`` is known. Their
             ratio and the principal point are taken as they are.
     """
+    problems = [_liveliest(problem) for problem in problems]
     scale = problems[0].scale
     lens = np.asarray(np.diag([scale, scale, 1.0]) @ K)
     rng = np.random.default_rng(seed)
@@ -132,9 +138,12 @@ def score_mount(
     problems: Sequence[CameraProblem], K: Floats, ee_from_camera: Floats, late: float = 0.0
 ) -> dict[str, float | None]:
     """Measures of a given mount on the held-back steps; see `WristSolution`."""
+    problems = [_liveliest(problem) for problem in problems]
     scale = problems[0].scale
     lens = np.asarray(np.diag([scale, scale, 1.0]) @ K)
     hand = Hand(problems)
+    if _too_little(problems, hand.ee()):
+        return {"track_share": None, "track_px": None, "edge_share": None, "edge_px": None}
     tracks = follow_points(problems, hand.ee(), float(lens[0, 0]))
     edge_px, share = outline_at(problems, lens, ee_from_camera, late)
     measured = _held_back(tracks, hand, lens, Mount(ee_from_camera, late=late))
@@ -154,16 +163,33 @@ def judge_mount(quality: dict[str, float | None]) -> tuple[Verdict, str]:
         seen = f"{outline:.0%} of the hand's outline has an image edge" if outline else "no hand"
         return "reject", f"{says}, but {seen}: the scene alone leaves the mount loose"
     says += f", {outline:.0%} of the hand's outline has an image edge"
-    if gap > _USABLE[2]:
+    if not gap <= _USABLE[2]:  # nan neither
         return "reject", f"scene and hand disagree, by {gap:.1f} deviations; {says}"
     says += f", to {1000 * position:.1f} mm; scene and hand agree to {gap:.1f} deviations"
-    if position > _LOOSE[0] or turn > _LOOSE[1]:
+    if not (position <= _LOOSE[0] and turn <= _LOOSE[1]):
         return "reject", f"the mount is loose; {says}"
     precise = position <= _PRECISE[0] and turn <= _PRECISE[1]
     measures = share >= _GOOD[0] and outline >= _GOOD[1] and gap <= _GOOD[2]
     if quality["focal_spread"]:  # found focal lengths err by up to 5 %, and mounts with them
         return "usable", f"{says}; the focal length was guessed"
     return "good" if measures and precise else "usable", says
+
+
+def _liveliest(problem: CameraProblem) -> CameraProblem:
+    """`_MOST_STEPS` steps in a row over which the hand turns most, or all of fewer."""
+    if len(problem) <= _MOST_STEPS:
+        return problem
+    turns = ee_poses(problem.robot, problem.joints)[:, :3, :3]
+    turned = np.concatenate([[0.0], np.cumsum(rotation_angle(turns[1:], turns[:-1]))])
+    first = int(np.argmax(turned[_MOST_STEPS - 1 :] - turned[: 1 - _MOST_STEPS]))
+    part = slice(first, first + _MOST_STEPS)
+    return replace(
+        problem,
+        decode=lambda steps: problem.decode(steps + first),
+        joints=problem.joints[part],
+        fingers=problem.fingers[part],
+        time=problem.time[part],
+    )
 
 
 def _nothing(why: str) -> WristSolution:
@@ -236,7 +262,9 @@ def _held_back(tracks: Tracks, hand: Hand, K: Floats, mount: Mount) -> dict[str,
     away = np.nan_to_num(np.linalg.norm(residual[told], axis=1), nan=np.inf)
     if not len(away):
         return {"track_share": None, "track_px": None}
-    return {"track_share": float((away < _NEAR).mean()), "track_px": float(np.median(away))}
+    middle = float(np.median(away))
+    share = float((away < _NEAR).mean())
+    return {"track_share": share, "track_px": middle if np.isfinite(middle) else None}
 
 
 def _of_outline(outline: OutlineFit | None) -> dict[str, float | None]:

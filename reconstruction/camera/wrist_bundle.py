@@ -134,10 +134,12 @@ def adjust(
         return None
     scale = 4 * wrong
     for _ in range(_ROUNDS):
+        if (misses(tracks, hand, K, mount, offset, points)[1] > _NEAREST).sum() < _FEWEST:
+            return None
         system = _System(tracks, hand, K, spread, mount, offset, points, scale)
         change, moved, turned = system.solve()
         points = points + np.clip(moved, -_STEP, _STEP)
-        offset = offset + turned
+        offset = offset + np.clip(turned, -_STEP, _STEP)
         mount = _moved(mount, change, hand.dt)
         settled = scale == wrong and np.abs(change[:6]).max() < 1e-5
         scale = max(wrong, 0.6 * scale)

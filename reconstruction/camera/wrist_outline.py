@@ -88,7 +88,7 @@ def fit_outline(
     tried: list[tuple[float, Estimate]] = []
     for steps in (_slides(pose, weak, deviation), _around(_NEAR), _around(_NEAR, corners=True)):
         for step in steps:
-            begin = Estimate(known.pose @ step)
+            begin = Estimate(known.pose @ step, late=late)
             found = refine(frames, begin, K, 0.0, _TO_BASIN, rng, known)
             if found.covariance is None:
                 continue
@@ -131,7 +131,7 @@ def outline_at(
     base_from_ee = ee_poses(still[0].robot, still[0].joints[:1])[0]
     renderer = RobotRasterizer(still[0].robot, *still[0].working_size)
     held = _frames(still, [p.held_back() for p in still], renderer, late)
-    return _fit(held, K, Estimate(base_from_ee @ pose), _FRAMES)[:2]
+    return _fit(held, K, Estimate(base_from_ee @ pose, late=late), _FRAMES)[:2]
 
 
 def relative(a: Floats, b: Floats) -> Floats:
@@ -169,6 +169,7 @@ def _fit(
     frames: FrameSet, K: Floats, estimate: Estimate, count: int
 ) -> tuple[float | None, float, float]:
     """`outline_fit` on ``count`` frames, and the share of the image that the hand covers."""
+    frames.set_late(estimate.late)
     chosen = np.unique(np.linspace(0, len(frames) - 1, count).round().astype(int))
     depth, part = frames.rendered(chosen, K, estimate.pose)
     return *outline_fit(frames.images[chosen], depth, part), float((part > 0).mean())

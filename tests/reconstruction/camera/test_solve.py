@@ -8,9 +8,10 @@ import pytest
 from benchmarks._camera_clips import CameraClip, get_clip
 from benchmarks._camera_film import FilmOptions
 from benchmarks._camera_trials import problem_of
-from reconstruction.camera import score_pose, solve_camera
+from reconstruction.camera import CameraProblem, score_pose, solve_camera
 from reconstruction.camera.solve import judge
-from robo4d.geometry import rotation_angle
+from robo4d.geometry import intrinsics, rotation_angle
+from robots.models import get_robot
 
 pytestmark = pytest.mark.slow
 
@@ -81,3 +82,29 @@ def test_a_single_measure_does_not_make_a_camera():
         {"agreeing_starts": 1.0},
     ):
         assert judge(sound | poor)[0] == "reject"
+
+
+@pytest.mark.parametrize(("steps", "size"), [(1, (180, 320)), (2, (180, 320)), (30, (4, 320))])
+def test_clips_too_short_or_too_narrow_are_rejected_in_words(steps, size):
+    robot = get_robot("panda_robotiq")
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 255, (steps, *size, 3)).astype(np.uint8)
+    problem = CameraProblem(
+        robot,
+        lambda chosen: images[chosen],
+        size,
+        np.asarray(robot.rest, float) + np.cumsum(rng.normal(0, 0.05, (steps, 7)), 0),
+        np.zeros(steps),
+        np.arange(steps) / 15,
+    )
+    K = intrinsics(130, 130, size[1] / 2, size[0] / 2)
+    solution = solve_camera([problem], K)
+    assert solution.verdict == "reject"
+    assert solution.why
+    assert score_pose([problem], K, np.eye(4))["edge_share"] == 0
+
+
+def test_an_unknown_deviation_is_not_a_small_one():
+    sound = {"edge_share": 0.8, "flow_score": 0.6, "agreeing_starts": 3.0}
+    for position, turn in ((np.nan, 0.004), (0.004, np.nan), (None, 0.004)):
+        assert judge(sound | {"position_sd_m": position, "rotation_sd_rad": turn})[0] == "reject"
