@@ -138,7 +138,10 @@ class CameraConfig(_Part):
         "view (30 on the wrist); never: absent, or as shipped, untested",
     )
     focal: float | None = Field(
-        None, gt=0, description="focal length over image width; null: what the source's camera has"
+        None,
+        gt=0,
+        description="focal length over image width, of cameras that stand still; null: what the "
+        "source's camera has",
     )
     focal_spread: float = Field(
         0.05, ge=0, le=0.5, description="relative deviation of ``focal``; 0: it is exact"

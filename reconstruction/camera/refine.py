@@ -32,7 +32,7 @@ _CORRELATION, _LINK_ERROR = 3.0, 0.003
 # the same mount in six real DROID setups scatter (2.8 mm) about as much as they claim.
 _GRIPPER_ERROR = 0.0004
 # Of a step: what `reconstruction.timing` leaves open. More is another trajectory's business.
-_LATE_SPREAD, _LATEST = 0.25, 0.6
+LATE_SPREAD, LATEST = 0.25, 0.6
 _TUKEY = 3.0  # in standard deviations
 # Lines that cannot tell pull an offset to zero, and robust weights fall for lines that move: steps
 # from afar and by matting go about half the way (measured on twins), and are made longer.
@@ -262,7 +262,7 @@ def _step(
     """
     spread = np.full(_COLUMNS, np.inf)
     spread[_ZOOM] = zoom or 1e-6
-    spread[_LATE] = _LATE_SPREAD * dt
+    spread[_LATE] = LATE_SPREAD * dt
     spread[_INSET] = _INSET_SPREAD
     now = np.zeros(_COLUMNS)
     now[_ZOOM], now[_LATE] = estimate.log_zoom, estimate.late
@@ -280,6 +280,6 @@ def _step(
     stepped = Estimate(
         pose=np.asarray(estimate.pose @ make_pose(turn, change[_SHIFT])),
         log_zoom=estimate.log_zoom + float(change[_ZOOM]),
-        late=float(np.clip(estimate.late + change[_LATE], -_LATEST * dt, _LATEST * dt)),
+        late=float(np.clip(estimate.late + change[_LATE], -LATEST * dt, LATEST * dt)),
     )
     return stepped, np.linalg.inv(information + 1e-6 * np.eye(_COLUMNS))

@@ -19,7 +19,7 @@ from scipy.sparse import csr_array
 from scipy.spatial.transform import Rotation
 
 from reconstruction.camera.problem import CameraProblem
-from reconstruction.camera.refine import zoomed
+from reconstruction.camera.refine import LATE_SPREAD, LATEST, zoomed
 from reconstruction.camera.wrist_search import LEVER, rays_of
 from reconstruction.camera.wrist_tracks import Tracks
 from robo4d.geometry import invert, make_pose
@@ -28,8 +28,6 @@ from robots.kinematics import ee_poses
 Floats = NDArray[np.floating]
 TURN, SHIFT, ZOOM, LATE = slice(0, 3), slice(3, 6), 6, 7
 _OWN = 8  # unknowns beside joints
-# As in `refine`: of a step.
-_LATE_SPREAD, LATEST = 0.25, 0.6
 # rad by which a logged joint may be off: encoders' noise, play, clocks that jitter.
 _JOINT_SPREAD = 1e-3
 _EPSILON = 1e-5  # rad, for derivatives of forward kinematics
@@ -96,8 +94,6 @@ class Bundle:
     Attributes:
         offset: (F, J) rad by which joints are off the log.
         tracks: those that were used.
-        points: (M, 3) m, base frame, theirs.
-        residual: (N, 2) pixels, observed less predicted.
         weight: (N,) 0..1, robust.
         covariance: (8, 8) of turn, shift, zoom, lateness.
     """
@@ -105,8 +101,6 @@ class Bundle:
     mount: Mount
     offset: Floats
     tracks: Tracks
-    points: Floats
-    residual: Floats
     weight: Floats
     covariance: Floats
 
@@ -146,9 +140,7 @@ def adjust(
         if settled:
             break
     system = _System(tracks, hand, K, spread, mount, offset, points, wrong)
-    return Bundle(
-        mount, offset, tracks, points, system.residual, system.weight, system.covariance()
-    )
+    return Bundle(mount, offset, tracks, system.weight, system.covariance())
 
 
 def triangulate(tracks: Tracks, hand: Hand, K: Floats, mount: Mount, offset: Floats) -> Floats:
@@ -223,7 +215,7 @@ class _System:
         prior, now = np.zeros((2, _OWN))
         prior[SHIFT], now[SHIFT] = LEVER**-2.0, mount.pose[:3, :3].T @ mount.pose[:3, 3]
         prior[ZOOM], now[ZOOM] = (spread or 1e-6) ** -2.0, mount.log_zoom
-        prior[LATE], now[LATE] = (_LATE_SPREAD * hand.dt) ** -2.0, mount.late
+        prior[LATE], now[LATE] = (LATE_SPREAD * hand.dt) ** -2.0, mount.late
         square[:_OWN, :_OWN] += np.diag(prior)
         right[:_OWN] -= prior * now
         right[_OWN:] -= offset.ravel() / _JOINT_SPREAD**2

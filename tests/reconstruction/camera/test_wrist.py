@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from reconstruction.camera import CameraProblem, solve_wrist
-from reconstruction.camera.wrist import judge_mount
+from reconstruction.camera.wrist import _liveliest, judge_mount
 from reconstruction.camera.wrist_bundle import Hand, Mount, adjust, triangulate
 from reconstruction.camera.wrist_search import rays_of, search_mount, widest_pairs
 from reconstruction.camera.wrist_tracks import Tracks, follow_points
@@ -266,3 +266,19 @@ def test_a_twins_mount_is_found_to_millimetres():
     turn, shift = gap(base_from_ee[10] @ solution.ee_from_camera, film.base_from_camera[10])
     assert turn < 0.6
     assert shift < 5
+
+
+def test_of_a_long_clip_the_steps_are_kept_over_which_the_hand_turns():
+    robot = get_robot("panda_robotiq")
+    joints = np.repeat(np.asarray(robot.rest, float)[None], 600, 0)
+    joints[:, 6] += np.interp(np.arange(600), [400, 500], [0, 1.5])  # still before and after
+    problem = CameraProblem(
+        robot, lambda steps: steps, (180, 320), joints, np.zeros(600), np.arange(600) / 15
+    )
+    part = _liveliest(problem)
+    assert len(part) < 600
+    assert part.time[0] * 15 <= 401
+    assert part.time[-1] * 15 >= 499
+    first = round(part.time[0] * 15)
+    assert np.array_equal(part.decode(np.array([0, 7])), [first, first + 7])
+    assert np.array_equal(part.joints, joints[first : first + len(part)])
