@@ -14,8 +14,8 @@ from reconstruction.camera.backdrop import learn_backdrop
 from reconstruction.camera.contours import contour_lines
 from reconstruction.camera.evidence import flow_pairs, foreground, scoring_pairs
 from reconstruction.camera.flow_score import FlowScorer
+from reconstruction.camera.frames import FrameSet
 from reconstruction.camera.problem import CameraProblem, diverse_steps
-from reconstruction.camera.refine import FrameSet
 from robots.rasterizer import RobotRasterizer
 
 Floats = NDArray[np.floating]

@@ -10,24 +10,29 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from reconstruction.camera.appearance import colour_odds, matte_offsets, region_offsets
-from reconstruction.camera.backdrop import Backdrop, learn_backdrop
+from reconstruction.camera.backdrop import Backdrop
 from reconstruction.camera.contours import Lines, contour_lines
-from reconstruction.camera.problem import CameraProblem, Steps
+from reconstruction.camera.frames import FrameSet
 from robo4d.geometry import invert, make_pose, transform
-from robots.kinematics import link_poses
-from robots.rasterizer import RobotRasterizer
 
 Floats = NDArray[np.floating]
 # Columns of the least squares: turn (rad), shift (m), logarithm of focal length, lateness (s), and
-# how far all outlines lie outside the model's (pixels): shading and blur, not geometry.
-_TURN, _SHIFT, _ZOOM, _LATE, _INSET = slice(0, 3), slice(3, 6), 6, 7, 8
-_COLUMNS = 9
+# of each link how far its contours lie outside the model's (pixels): shading and blur, which differ
+# from link to link, and not geometry.
+_TURN, _SHIFT, _ZOOM, _LATE = slice(0, 3), slice(3, 6), 6, 7
+_COLUMNS = 8  # before the links'
 _INSET_SPREAD = 0.3
+_FEWEST = 27  # lines
 # Of covariances, by the true errors of 36 twins (seeds 0 to 11), their first 12 frames, and at 96
 # pixels: lines along one contour err together, this many times what independent lines would have
 # (more in images that were made larger); and in each frame each link is where its joints say to so
 # many m only, which few frames do not average out.
 _CORRELATION, _LINK_ERROR = 3.0, 0.003
+# A link that rests shows the same contour in all frames, shadows at its foot and all: lines within
+# one cell (pixels) share so much of their variance. Of 0.1, 0.3 and 1 (and lines of the base taken
+# for a quarter) the first left twins' cameras nearest the truth; with none, a base's shadow held
+# one 1.2 degrees off.
+_CELL, _SAME_PLACE = 3.0, 0.1
 # Of a gripper that rides along no joint errs, only what its model says of it: by so much, places of
 # the same mount in six real DROID setups scatter (2.8 mm) about as much as they claim.
 _GRIPPER_ERROR = 0.0004
@@ -37,6 +42,9 @@ _TUKEY = 3.0  # in standard deviations
 # Lines that cannot tell pull an offset to zero, and robust weights fall for lines that move: steps
 # from afar and by matting go about half the way (measured on twins), and are made longer.
 _FAR, _HASTE, _MATTE_HASTE = 5.0, 1.6, 1.5
+# Steps after which it is asked whether the camera still moves, by more than so many standard
+# deviations, and before which it is not.
+_CHECKED, _LEAST, _STILL = 4, 8, 0.3
 
 
 @dataclass(frozen=True)
@@ -47,76 +55,13 @@ class Estimate:
         pose: base_from_camera (4, 4).
         log_zoom: logarithm of the focal length over the guess.
         late: s by which images lag behind the joints.
-        covariance: (9, 9) in the columns' order; None where no outline was seen.
+        covariance: (8, 8) of turn, shift, log_zoom, late; None where no outline was seen.
     """
 
     pose: Floats
     log_zoom: float = 0.0
     late: float = 0.0
     covariance: Floats | None = None
-
-
-class FrameSet:
-    """Frames of one camera from one or several clips, with the robot's states and velocities.
-
-    Args:
-        steps: of each clip.
-        on_hand: the camera rides on the hand: what is behind it moves, and its links do not.
-
-    Attributes:
-        images: (n, h, w, 3) float32 at the working size.
-        enlarged: how many times as large that is as the frames, at least 1.
-        dt: s from step to step.
-    """
-
-    def __init__(
-        self,
-        problems: Sequence[CameraProblem],
-        steps: Sequence[Steps],
-        renderer: RobotRasterizer,
-        on_hand: bool = False,
-    ) -> None:
-        self._problems, self._steps, self._render = problems, steps, renderer
-        self.images = np.concatenate(
-            [problem.frames(chosen) for problem, chosen in zip(problems, steps, strict=True)]
-        ).astype(np.float32)
-        self.dt = float(np.median(np.concatenate([np.diff(problem.time) for problem in problems])))
-        self.on_hand = on_hand
-        self.enlarged = max(problems[0].scale, 1.0)
-        self._late: float | None = None
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def set_late(self, late: float) -> None:
-        """Take the robot's states from ``late`` s before each frame."""
-        if late == self._late:
-            return
-        self._late = late
-        robot = self._problems[0].robot
-        joints, fingers, velocity = [], [], []
-        for problem, steps in zip(self._problems, self._steps, strict=True):
-            time = problem.time[steps] - late
-            state = problem.states_at(time)
-            before, after = (problem.states_at(time + d) for d in (-self.dt / 2, self.dt / 2))
-            change = link_poses(robot, *after) - link_poses(robot, *before)
-            joints.append(state[0])
-            fingers.append(state[1])
-            velocity.append(change / self.dt @ invert(link_poses(robot, *state)))
-        self.joints, self.fingers = np.concatenate(joints), np.concatenate(fingers)
-        self.velocity = np.concatenate(velocity)  # (n, L, 4, 4): d(point)/dt = velocity @ point
-
-    def rendered(
-        self, chosen: NDArray[np.integer], K: Floats, pose: Floats
-    ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """Robot depth and parts (n, h, w) of the chosen frames."""
-        n = len(chosen)
-        many = np.repeat(K[None], n, 0), np.repeat(pose[None], n, 0)
-        return self._render(self.joints[chosen], self.fingers[chosen], *many)
-
-    def backdrop(self, K: Floats, pose: Floats) -> Backdrop:
-        """What is behind the robot, by a pose that is near already."""
-        return learn_backdrop(self.images, self.rendered(np.arange(len(self)), K, pose)[1] > 0)
 
 
 @dataclass(frozen=True)
@@ -129,19 +74,22 @@ class Known:
 
 @dataclass(frozen=True)
 class Round:
-    """One step of least squares.
+    """One step of least squares, or some.
 
     Attributes:
         reach: pixels that are searched across the outline.
         frames: how many.
         lines: a frame.
         matte: by matting, for what is near already; ``reach`` is `COARSE` or `FINE`.
+        most: steps; it is over earlier once four in a row moved the camera by less than can be
+            known of it, after eight.
     """
 
     reach: float
     frames: int
     lines: int
     matte: bool = False
+    most: int = 1
 
 
 def refine(
@@ -153,7 +101,7 @@ def refine(
     rng: np.random.Generator,
     known: Known | None = None,
 ) -> Estimate:
-    """Gauss-Newton steps, one a round.
+    """Gauss-Newton steps.
 
     Args:
         K: (3, 3) the guess at the working size, whose focal lengths ``log_zoom`` scales.
@@ -162,50 +110,92 @@ def refine(
     """
     backdrop: Backdrop | None = None
     for turn in rounds:
-        frames.set_late(estimate.late)
-        evenly = np.linspace(0, len(frames) - 1, min(turn.frames, len(frames)))
-        chosen = np.unique(evenly.round().astype(int))
-        lens = zoomed(K, estimate.log_zoom)
-        depth, part = frames.rendered(chosen, lens, estimate.pose)
-        lines = contour_lines(depth, part, turn.lines, rng, inner=turn.matte)
-        if len(lines) < 3 * _COLUMNS:
-            return replace(estimate, covariance=None)
-        images = frames.images[chosen]
-        if not turn.matte:
-            odds = colour_odds(images, part, frames.velocity.shape[1])
-            offset, variance = region_offsets(images, lines, odds, turn.reach)
-            scale = _TUKEY * max(1.4826 * float(np.median(np.abs(offset))), 0.7)
-            weight: Floats = 1 / (variance + 0.3)
-        else:
+        before = estimate
+        for step in range(1, turn.most + 1):
+            frames.set_late(estimate.late)
+            lens = zoomed(K, estimate.log_zoom)
             # Some pixels more or less make no difference to it.
-            if backdrop is None and not frames.on_hand:
+            if backdrop is None and turn.matte and not frames.on_hand:
                 backdrop = frames.backdrop(lens, estimate.pose)
-            offset, weight = matte_offsets(images, lines, turn.reach, backdrop)
-            scale = turn.reach
-            weight = 4 * weight**2
-        weight = weight * np.where(np.abs(offset) < scale, (1 - (offset / scale) ** 2) ** 2, 0)
-        weight /= _CORRELATION**2
-        if weight.sum() < 1e-6:
-            return replace(estimate, covariance=None)
-        rows = _rows(lines, lens, estimate.pose, frames.velocity[chosen])
-        haste = _MATTE_HASTE if turn.matte else _HASTE if turn.reach > _FAR else 1.0
-        estimate, inverse = _step(estimate, rows, offset, weight, spread, frames.dt, haste, known)
+            estimate = _stepped(frames, estimate, lens, spread, turn, rng, known, backdrop)
+            if estimate.covariance is None:
+                return estimate
+            if step % _CHECKED == 0:
+                if step >= _LEAST and _away(before, estimate) < _STILL:
+                    break
+                before = estimate
+    return estimate
+
+
+def _stepped(
+    frames: FrameSet,
+    estimate: Estimate,
+    lens: Floats,
+    spread: float,
+    turn: Round,
+    rng: np.random.Generator,
+    known: Known | None,
+    backdrop: Backdrop | None,
+) -> Estimate:
+    evenly = np.linspace(0, len(frames) - 1, min(turn.frames, len(frames)))
+    chosen = np.unique(evenly.round().astype(int))
+    depth, part = frames.rendered(chosen, lens, estimate.pose)
+    lines = contour_lines(depth, part, turn.lines, rng, inner=turn.matte)
+    if len(lines) < _FEWEST:
+        return replace(estimate, covariance=None)
+    images = frames.images[chosen]
+    if not turn.matte:
+        odds = colour_odds(images, part, frames.velocity.shape[1])
+        offset, variance = region_offsets(images, lines, odds, turn.reach)
+        scale = _TUKEY * max(1.4826 * float(np.median(np.abs(offset))), 0.7)
+        weight: Floats = 1 / (variance + 0.3)
+    else:
+        offset, weight = matte_offsets(images, lines, turn.reach, backdrop)
+        scale = turn.reach
+        weight = 4 * weight**2
+    weight = weight * np.where(np.abs(offset) < scale, (1 - (offset / scale) ** 2) ** 2, 0)
+    weight /= _CORRELATION**2
+    if not frames.on_hand:
+        weight /= 1 + _SAME_PLACE * (_at_one_place(lines) - 1)
+    if weight.sum() < 1e-6:
+        return replace(estimate, covariance=None)
+    rows = _rows(lines, lens, estimate.pose, frames.velocity[chosen])
+    haste = _MATTE_HASTE if turn.matte else _HASTE if turn.reach > _FAR else 1.0
+    estimate, inverse = _step(estimate, rows, offset, weight, spread, frames.dt, haste, known)
     # On the hand a link's error is the same in all frames.
     moment, error = lines.frame, _LINK_ERROR
     if frames.on_hand:
         moment, error = np.zeros_like(lines.frame), _GRIPPER_ERROR
     moved = _moved(moment, lines.link, rows, weight)
     covariance = frames.enlarged**2 * inverse + error**2 * inverse @ moved @ inverse
-    return replace(estimate, covariance=covariance)
+    return replace(estimate, covariance=covariance[:_COLUMNS, :_COLUMNS])
+
+
+def _at_one_place(lines: Lines) -> NDArray[np.int64]:
+    """(N,) how many lines of all frames lie across the same piece of the image's contours."""
+    way = np.arctan2(lines.normal[:, 1], lines.normal[:, 0])
+    octant = np.round(way / (np.pi / 4)).astype(np.int64) % 8
+    cell = (lines.point // _CELL).astype(np.int64)
+    place = np.column_stack([lines.link, octant, cell])
+    _, which, count = np.unique(place, axis=0, return_inverse=True, return_counts=True)
+    return np.asarray(count[which.ravel()])
+
+
+def _away(a: Estimate, b: Estimate) -> float:
+    """How far pose a is from b, in b's standard deviations (root mean square)."""
+    assert b.covariance is not None
+    move = invert(b.pose) @ a.pose
+    step = np.concatenate([Rotation.from_matrix(move[:3, :3]).as_rotvec(), move[:3, 3]])
+    return float(np.sqrt(step @ np.linalg.solve(b.covariance[:6, :6], step) / 6))
 
 
 def _moved(
     moment: NDArray[np.int64], link: NDArray[np.int64], rows: Floats, weight: Floats
 ) -> Floats:
-    """(9, 9) what links that are shifted, each by a metre at random at each moment, add up to."""
+    """(C, C) what links that are shifted, each by a metre at random at each moment, add up to."""
     pulls = weight[:, None, None] * rows[:, :, None] * rows[:, None, _SHIFT]
     links, group = np.unique(moment * (link.max() + 1) + link, return_inverse=True)
-    by_link = np.zeros((len(links), _COLUMNS, 3))
+    by_link = np.zeros((len(links), rows.shape[1], 3))
     np.add.at(by_link, group, pulls)
     return np.asarray(np.einsum("gij,gkj->ik", by_link, by_link))
 
@@ -222,7 +212,7 @@ def _middle(K: Floats) -> Floats:
 
 
 def _rows(lines: Lines, K: Floats, pose: Floats, velocity: Floats) -> Floats:
-    """(N, 9) change of the outline along the normal by each unknown.
+    """(N, C) change of the outline along the normal by each unknown.
 
     The pose is turned and shifted in the camera's own frame: a point X of the camera becomes
     X - shift - turn x X. The outline is taken as fixed to the surface, which is true to first
@@ -237,12 +227,13 @@ def _rows(lines: Lines, K: Floats, pose: Floats, velocity: Floats) -> Floats:
     point = np.stack([x, y, z], 1)
     moves = velocity[lines.frame, lines.link]
     speed = np.einsum("nij,nj->ni", moves[:, :3, :3], transform(pose, point)) + moves[:, :3, 3]
-    rows = np.empty((len(lines), _COLUMNS))
+    links, index = np.unique(lines.link, return_inverse=True)
+    rows = np.zeros((len(lines), _COLUMNS + len(links)))
     rows[:, _TURN] = np.cross(by_point, point)
     rows[:, _SHIFT] = -by_point
     rows[:, _ZOOM] = (lines.normal * (lines.point - K[:2, 2])).sum(1)
     rows[:, _LATE] = -(by_point * (speed @ pose[:3, :3])).sum(1)
-    rows[:, _INSET] = 1.0
+    rows[np.arange(len(lines)), _COLUMNS + index] = 1.0
     return rows
 
 
@@ -258,13 +249,14 @@ def _step(
 ) -> tuple[Estimate, Floats]:
     """``haste`` times a step of weighted least squares with priors on all but the pose.
 
-    Also the inverse (9, 9) of its information.
+    Also the inverse (C, C) of its information.
     """
-    spread = np.full(_COLUMNS, np.inf)
+    columns = rows.shape[1]
+    spread = np.full(columns, np.inf)
     spread[_ZOOM] = zoom or 1e-6
     spread[_LATE] = LATE_SPREAD * dt
-    spread[_INSET] = _INSET_SPREAD
-    now = np.zeros(_COLUMNS)
+    spread[_COLUMNS:] = _INSET_SPREAD
+    now = np.zeros(columns)
     now[_ZOOM], now[_LATE] = estimate.log_zoom, estimate.late
     information = rows.T @ (weight[:, None] * rows) + np.diag(spread**-2.0)
     right = rows.T @ (weight * offset) - now * spread**-2.0
@@ -282,4 +274,4 @@ def _step(
         log_zoom=estimate.log_zoom + float(change[_ZOOM]),
         late=float(np.clip(estimate.late + change[_LATE], -LATEST * dt, LATEST * dt)),
     )
-    return stepped, np.linalg.inv(information + 1e-6 * np.eye(_COLUMNS))
+    return stepped, np.linalg.inv(information + 1e-6 * np.eye(columns))

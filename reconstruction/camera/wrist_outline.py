@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from reconstruction.camera.appearance import COARSE, FINE
+from reconstruction.camera.frames import FrameSet
 from reconstruction.camera.problem import CameraProblem, Steps
 from reconstruction.camera.quality import outline_fit
-from reconstruction.camera.refine import Estimate, FrameSet, Known, Round, refine
+from reconstruction.camera.refine import Estimate, Known, Round, refine
 from robo4d.geometry import invert, make_pose
 from robots.kinematics import ee_poses
 from robots.rasterizer import RobotRasterizer
@@ -27,8 +28,8 @@ _FRAMES, _CHOSEN = 24, 6
 _TO_BASIN = [Round(reach, 8, 100) for reach in (20, 14, 10, 10, 7, 7, 4, 4)]
 _TO_SUBPIXEL = [
     *[Round(4, 12, 120)] * 2,
-    *[Round(COARSE, 12, 150, matte=True)] * 8,
-    *[Round(FINE, 24, 250, matte=True)] * 5,
+    Round(COARSE, 12, 150, matte=True, most=8),
+    Round(FINE, 24, 250, matte=True, most=5),
 ]
 # Tracks err by this many times their deviations (twins), and real ones lie about so far from the
 # outline on every axis (rad and m; what joints and clocks do beyond the noise that is modelled);

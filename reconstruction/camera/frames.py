@@ -1,0 +1,79 @@
+"""The frames that outlines are followed in, with the robot's states at their times."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reconstruction.camera.backdrop import Backdrop, learn_backdrop
+from reconstruction.camera.problem import CameraProblem, Steps
+from robo4d.geometry import invert
+from robots.kinematics import link_poses
+from robots.rasterizer import RobotRasterizer
+
+Floats = NDArray[np.floating]
+
+
+class FrameSet:
+    """Frames of one camera from one or several clips, with the robot's states and velocities.
+
+    Args:
+        steps: of each clip.
+        on_hand: the camera rides on the hand: what is behind it moves, and its links do not.
+
+    Attributes:
+        images: (n, h, w, 3) float32 at the working size.
+        enlarged: how many times as large that is as the frames, at least 1.
+        dt: s from step to step.
+    """
+
+    def __init__(
+        self,
+        problems: Sequence[CameraProblem],
+        steps: Sequence[Steps],
+        renderer: RobotRasterizer,
+        on_hand: bool = False,
+    ) -> None:
+        self._problems, self._steps, self._render = problems, steps, renderer
+        self.images = np.concatenate(
+            [problem.frames(chosen) for problem, chosen in zip(problems, steps, strict=True)]
+        ).astype(np.float32)
+        self.dt = float(np.median(np.concatenate([np.diff(problem.time) for problem in problems])))
+        self.on_hand = on_hand
+        self.enlarged = max(problems[0].scale, 1.0)
+        self._late: float | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def set_late(self, late: float) -> None:
+        """Take the robot's states from ``late`` s before each frame."""
+        if late == self._late:
+            return
+        self._late = late
+        robot = self._problems[0].robot
+        joints, fingers, velocity = [], [], []
+        for problem, steps in zip(self._problems, self._steps, strict=True):
+            time = problem.time[steps] - late
+            state = problem.states_at(time)
+            before, after = (problem.states_at(time + d) for d in (-self.dt / 2, self.dt / 2))
+            change = link_poses(robot, *after) - link_poses(robot, *before)
+            joints.append(state[0])
+            fingers.append(state[1])
+            velocity.append(change / self.dt @ invert(link_poses(robot, *state)))
+        self.joints, self.fingers = np.concatenate(joints), np.concatenate(fingers)
+        self.velocity = np.concatenate(velocity)  # (n, L, 4, 4): d(point)/dt = velocity @ point
+
+    def rendered(
+        self, chosen: NDArray[np.integer], K: Floats, pose: Floats
+    ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """Robot depth and parts (n, h, w) of the chosen frames."""
+        n = len(chosen)
+        many = np.repeat(K[None], n, 0), np.repeat(pose[None], n, 0)
+        return self._render(self.joints[chosen], self.fingers[chosen], *many)
+
+    def backdrop(self, K: Floats, pose: Floats) -> Backdrop:
+        """What is behind the robot, by a pose that is near already."""
+        return learn_backdrop(self.images, self.rendered(np.arange(len(self)), K, pose)[1] > 0)
