@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -74,6 +75,22 @@ def still_sections(problem: CameraProblem) -> Stillness:
             past = watch.past(places[place], int(steps[end]), int(steps[end + 1]))
         sections.append((first, past))
     return Stillness(tuple(sections), tuple(jumps))
+
+
+def group_clips(problems: Sequence[CameraProblem]) -> list[list[int]]:
+    """Numbers of the clips of one camera by where it stood, as the background of their first
+    pictures tells: each belongs to the place, of those within `MOVED` pixels, that is nearest.
+    """
+    pictures = [_Watch(problem).grey(0) for problem in problems]
+    places: list[list[int]] = []
+    for i, picture in enumerate(pictures):
+        away = [background_shift(pictures[place[0]], picture) for place in places]
+        away = [0.0 if np.isnan(shift) else shift for shift in away]  # it cannot tell
+        if min(away, default=np.inf) > MOVED:
+            places.append([i])
+        else:
+            places[int(np.argmin(away))].append(i)
+    return places
 
 
 def background_shift(before: Grey, after: Grey) -> float:
