@@ -140,21 +140,37 @@ def _solve_shared(
         )
         for one, name in views
     ]
-    out: list[CameraChoice | None] = [None] * len(views)
-    still = [i for i, problem in enumerate(problems) if not still_sections(problem).jumps]
     source = views[0][0].episode.source
-    for place in group_clips([problems[i] for i in still]):
-        whole = left = [still[i] for i in place]
-        # Those that do not confirm a pose are of another, which two may share again.
-        while len(left) > 1:
-            found = _solve_together([problems[i] for i in left], source, config)
-            agreed = [i for i, choice in zip(left, found, strict=True) if choice is not None]
-            rejected = all(choice is not None and choice.calibration is None for choice in found)
-            if len(agreed) < 2 or (rejected and left != whole):
-                break
-            for i, choice in zip(left, found, strict=True):
+    out: list[CameraChoice | None] = [None] * len(views)
+
+    def solve(members: list[int]) -> list[int]:
+        """Put what was found into ``out``; those that agree, none where all are rejected."""
+        found = _solve_together([problems[i] for i in members], source, config)
+        agreed = [i for i, choice in zip(members, found, strict=True) if choice is not None]
+        if len(agreed) > 1:
+            for i, choice in zip(members, found, strict=True):
                 out[i] = choice
-            left = [i for i in left if i not in agreed]
+        return [] if all(c is not None and c.calibration is None for c in found) else agreed
+
+    whole = left = [i for i, problem in enumerate(problems) if not still_sections(problem).jumps]
+    agreed = whole
+    # Those that do not confirm a pose are of another, which two may share again.
+    while len(left) > 1 and len(agreed) > 1:
+        agreed = solve(left)
+        if not agreed and left != whole:
+            for i in left:
+                out[i] = None
+        elif not agreed:
+            # Several poses may have spoilt each other. The background is asked only now: what
+            # looks alike is of one place, but Bridge's toy kitchens are moved as well.
+            places = group_clips([problems[i] for i in whole])
+            for place in places if len(places) > 1 else []:
+                members = [whole[i] for i in place]
+                for i in members:
+                    out[i] = None
+                if len(members) > 1:
+                    solve(members)
+        left = [i for i in left if i not in agreed]
     return out
 
 

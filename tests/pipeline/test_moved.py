@@ -4,15 +4,19 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from records import droid_values, example_bytes, write_droid
 
+import pipeline.build
 import reconstruction.camera.moved
 import reconstruction.camera.sections
+import robo4d
 from pipeline.base import base_motion
 from pipeline.camera import CameraChoice, choose_camera, known_part
+from pipeline.plan import make_plan
 from reconstruction.camera import CameraSolution
 from reconstruction.camera.moved import Stillness
 from robo4d.geometry import intrinsics
-from schemas.config import CameraConfig
+from schemas.config import BuildConfig, CameraConfig
 from schemas.episode import Calibration, Provenance
 from schemas.plan import ClipPlan
 
@@ -184,3 +188,32 @@ def test_what_a_base_was_told_adds_up_in_metres_and_radians():
     assert base.standing([(0, 4), (4, 12)]) == [(0, 4), (4, 5), (5, 10), (10, 12)]
     assert not base_motion(episode("rt1")).moved
     assert base_motion(episode("droid")) is None
+
+
+def test_a_build_gives_a_moved_view_its_poses_and_the_others_all_steps(tmp_path, monkeypatch):
+    steps, moved = 30, "exterior_image_1_left"
+    known = np.ones(steps, bool)
+    known[12:15] = False
+    poses = np.stack([pose(0.5 + 0.01 * (t >= 15)) for t in range(steps)])
+    lens = intrinsics(26, 26, 32, 18)
+    section = {"first": 15, "past": 30, "jump_px": 3.0}
+
+    def choose(episode, stream, *_):
+        if stream.name != moved:
+            return CameraChoice(None, "unsolved", "told")
+        calibration = Calibration(lens, poses, Provenance.ESTIMATED)
+        return CameraChoice(calibration, "good", "told", known=known, sections=(section,))
+
+    monkeypatch.setattr(pipeline.build, "choose_camera", choose)
+    write_droid(tmp_path / "data", [example_bytes(droid_values(steps))])
+    plan = make_plan({"droid": str(tmp_path / "data")}, BuildConfig())
+    (tmp_path / "out").mkdir()
+    index = pipeline.build.build_shard(plan.shards[0], plan, tmp_path / "out")
+    rows = {row["camera"]: row for row in index.build["rows"]}
+    assert [rows[name]["frames"] for name in sorted(rows)] == [27, 30, 30]
+    sample = robo4d.open(tmp_path / "out")[rows[moved]["key"]]
+    assert sample.step.tolist() == [*range(12), *range(15, 30)]
+    assert (len(sample.rgb), len(sample.robot_depth)) == (27, 27)
+    assert np.array_equal(sample.base_from_camera, poses[known])
+    assert sample.meta["camera_solution"]["sections"] == [section]
+    assert "27 of the clip's 30 steps" in sample.meta["camera_solution"]["why"]

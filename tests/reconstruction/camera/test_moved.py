@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from benchmarks._moved_film import film_moved
 from reconstruction.camera.moved import MOVED, background_shift, still_sections
 from reconstruction.camera.problem import CameraProblem
+from reconstruction.camera.sections import solve_sections
+from robo4d.geometry import rotation_angle
 from robots.models import get_robot
 
 HEIGHT, WIDTH, STEPS = 180, 320, 60
@@ -149,3 +151,16 @@ def test_films_of_a_camera_that_is_shifted_and_turned_are_parted_and_others_are_
     for view in (0, 1, 2):
         found = still_sections(film.problem(film.spliced((0, 0), (view, 13))))
         assert found.sections == (((0, 13), (13, 30)) if view else ((0, 30),))
+
+
+@pytest.mark.slow
+def test_each_place_of_a_film_is_solved_to_its_own_true_pose():
+    film = film_moved("droid", 1001, [(0, 0.05)])
+    clip = film.problem(film.spliced((0, 0), (1, 34)))
+    found = solve_sections(clip, still_sections(clip), film.K)
+    assert found.verdict in ("good", "usable")
+    assert found.known.all()
+    for span, true in ((slice(0, 34), film.poses[0]), (slice(34, None), film.poses[1])):
+        for pose in found.poses[span]:
+            assert np.degrees(rotation_angle(pose[:3, :3], true[:3, :3])) < 0.6
+            assert np.linalg.norm(pose[:3, 3] - true[:3, 3]) < 0.012
