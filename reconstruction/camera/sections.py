@@ -133,7 +133,7 @@ def _put_together(sections: tuple[Section, ...], steps: int) -> SectionedSolutio
     moves = " and ".join(
         f"by {s.jump:.1f} pixels or more before step {s.first}" for s in sections[1:]
     )
-    why = f"the camera is moved, {moves}; {says}"
+    why = f"the camera, or all that it sees, is moved {moves}; {says}"
     return SectionedSolution(sections, best.solution, poses, known, worst, why)
 
 
