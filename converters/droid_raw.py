@@ -245,14 +245,16 @@ class DroidRawSource:
             lost = np.flatnonzero(~framed)[:8].tolist()
             notes.append(f"{steps - len(rows)} of {steps} steps lack a frame; left out: {lost}")
         streams = {}
+        lab, _, day, _ = path.split("/")
         for name, serial in metadata.serials.items():
-            calibration = None
+            calibration, setup = None, ""
             if name != _WRIST:  # it moves: no fixed pose is its
+                setup = f"{lab}/{day}/{serial}"
                 calibration = self.calibration.lookup(
                     serial, videos[name].size, uuid=metadata.uuid, path=path
                 )
             streams[name] = CameraStream(
-                name, VideoFrames(files[name], frames[name][rows]), calibration
+                name, VideoFrames(files[name], frames[name][rows]), calibration, setup=setup
             )
         return streams, rows, notes
 

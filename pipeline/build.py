@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters import open_source
-from pipeline.camera import CameraChoice, choose_camera
+from pipeline.camera import CameraChoice, choose_camera, known_part
 from pipeline.describe import put_state, row_facts, sample_meta
 from pipeline.publish import explained, publish, publish_bytes
 from pipeline.setup import Cameras, Prepared, pools, prepare, solve_pool
@@ -198,15 +198,17 @@ def _encode_camera(
 ) -> _Encoded:
     episode, robot, clip, motion = ready.episode, ready.robot, ready.clip, ready.motion
     stream = episode.cameras[camera]
-    rgb = stream.decode(clip.steps)
-    exact, estimator = None, None
+    exact, truth = None, None
     backend = config.depth.backend
     if stream.depth is not None and backend != "none":
-        estimator = SimulatorDepth(stream.depth, clip.steps)
+        truth = stream.depth
     elif backend == "simulator" or (backend == "auto" and episode.twin):
         truth = open_truth(origin.data, episode.id, camera)
-        exact, estimator = truth.calibration(), SimulatorDepth(truth, clip.steps)
+        exact = truth.calibration()
     choice = solved or choose_camera(episode, stream, exact, motion, robot, config.camera)
+    clip, choice = known_part(clip, choice, config.clip.min_frames)
+    rgb = stream.decode(clip.steps)
+    estimator = None if truth is None else SimulatorDepth(truth, clip.steps)
     renderer = renderers(robot, *rgb.shape[1:3]) if choice.calibration is not None else None
     shown = shift_motion(motion, robot, episode.time, choice.late) if choice.late else motion
     lifted = lift_clip(rgb, clip, shown, choice.calibration, estimator, renderer, choice.why)

@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.base import base_motion
 from reconstruction.motion import Motion, shift_motion
 from robo4d.geometry import intrinsics, invert
 from robots.models import RobotModel
 from schemas.config import CameraConfig
 from schemas.episode import Calibration, CameraStream, Episode, Provenance
+from schemas.plan import ClipPlan
 
 if TYPE_CHECKING:
     from reconstruction.camera import CameraSolution
+    from reconstruction.camera.sections import SectionedSolution
 
 Floats = NDArray[np.floating]
 # Focal lengths (fx, fy) as shares of width and height, and how far a unit may lie off, where a
@@ -41,6 +44,9 @@ _WRIST_GUESS: dict[str, tuple[float, float, float]] = {
     "libero": (0.65161, 0.65161, 0.0),
 }
 
+# Frames in a row that a clip may lack while a camera is on its way: a fifth of a second to one.
+_GAP = 3
+
 
 @dataclass(frozen=True)
 class CameraChoice:
@@ -57,6 +63,8 @@ class CameraChoice:
         shipped: the source's own or a post-hoc camera, kept beside the solved one.
         shipped_quality: its measures.
         covariance: (6, 6) of turn (rad) and shift (m) in the camera's frame.
+        known: (T,) bool: steps at which ``calibration`` holds; None: at all.
+        sections: of a camera that was moved on the way, what was found of each place it stood in.
     """
 
     calibration: Calibration | None
@@ -67,6 +75,8 @@ class CameraChoice:
     shipped: Calibration | None = None
     shipped_quality: dict[str, float | None] = field(default_factory=dict)
     covariance: Floats | None = None
+    known: NDArray[np.bool_] | None = None
+    sections: tuple[dict[str, Any], ...] = ()
 
     def columns(self) -> dict[str, Any]:
         """The manifest's."""
@@ -83,6 +93,8 @@ class CameraChoice:
         out["late_s"] = self.late
         if self.covariance is not None:
             out["covariance"] = self.covariance.tolist()
+        if self.sections:
+            out["sections"] = list(self.sections)
         if self.shipped is not None:
             out["shipped"] = {
                 "K": self.shipped.K.tolist(),
@@ -131,18 +143,53 @@ def solve_alone(
     """A camera from one episode."""
     # Imported here: Warp takes seconds to load, and builds of exact cameras do not need it.
     from reconstruction.camera import CameraProblem, score_pose, solve_camera
+    from reconstruction.camera.moved import still_sections
+    from reconstruction.camera.sections import part_of, solve_riding, solve_sections
 
     problem = CameraProblem(
         robot, stream.decode, stream.size(), motion.joints, motion.fingers, episode.time
     )
     K, spread = lens_of(episode.source, stream.size(), shipped, config)
+    still = still_sections(problem)
+    base = base_motion(episode)
+    if base is not None and base.moved:
+        spans = base.standing(still.sections)
+        riding = solve_riding(problem, spans, K, spread=spread, seed=config.seed)
+        return replace(choice_of(riding), shipped=shipped)
     starts: list[Floats] = []
     scores: dict[str, float | None] = {}
     if shipped is not None and shipped.base_from_camera.ndim == 2:
         starts.append(shipped.base_from_camera)
-        scores = score_pose([problem], shipped.K, shipped.base_from_camera)
-    solution = solve_camera([problem], K, spread=spread, starts=starts, seed=config.seed)
-    return replace(choice_of(solution), shipped=shipped, shipped_quality=scores)
+        first, past = max(still.sections, key=lambda span: span[1] - span[0])
+        longest = part_of(problem, first, past)
+        scores = score_pose([longest], shipped.K, shipped.base_from_camera)
+    if still.jumps:
+        found = solve_sections(problem, still, K, spread=spread, starts=starts, seed=config.seed)
+        choice = _choice_of_sections(found)
+    else:
+        solution = solve_camera([problem], K, spread=spread, starts=starts, seed=config.seed)
+        choice = choice_of(solution)
+    return replace(choice, shipped=shipped, shipped_quality=scores)
+
+
+def known_part(clip: ClipPlan, choice: CameraChoice, fewest: int) -> tuple[ClipPlan, CameraChoice]:
+    """The clip of a view whose camera is known at some of its steps only: the longest part of it.
+
+    Steps at which a camera was on its way are left out like any that the images do not show; where
+    more than a few in a row are, the clip ends.
+
+    Args:
+        fewest: frames that a clip must have; with less the choice is a rejected one.
+    """
+    if choice.known is None or choice.calibration is None or choice.known[clip.steps].all():
+        return clip, choice
+    kept = np.flatnonzero(choice.known[clip.steps])
+    parts = np.split(kept, np.flatnonzero(np.diff(kept) > _GAP + 1) + 1)
+    longest = max(parts, key=len)
+    said = f"{choice.why}; {len(longest)} of the clip's {len(clip.steps)} steps have a camera"
+    if len(longest) < max(fewest, 1):
+        return clip, replace(choice, calibration=None, verdict="reject", why=said)
+    return replace(clip, steps=clip.steps[longest]), replace(choice, why=said)
 
 
 def _solve_on_hand(
@@ -208,6 +255,25 @@ def choice_of(solution: CameraSolution) -> CameraChoice:
         solution.quality,
         solution.late,
         covariance=solution.covariance,
+    )
+
+
+def _choice_of_sections(found: SectionedSolution) -> CameraChoice:
+    """Poses by section under the best one's measures."""
+    best = found.best
+    calibration = None
+    if found.poses is not None:
+        assert best.K is not None
+        calibration = Calibration(best.K, found.poses, Provenance.ESTIMATED)
+    return CameraChoice(
+        calibration,
+        found.verdict,
+        found.why,
+        best.quality,
+        best.late,
+        covariance=best.covariance,
+        known=found.known,
+        sections=tuple(section.describe() for section in found.sections),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipeline.base import base_motion
 from pipeline.camera import CameraChoice
 from pipeline.timing import Timing
 from reconstruction.lift import Lifted
@@ -98,6 +99,7 @@ def sample_meta(
     origin: PlannedSource,
 ) -> dict[str, Any]:
     """``meta.json`` of a sample, but for what encoding adds."""
+    base = base_motion(episode)
     quality = ("robot_pixels", "ee_residual_m", "ee_residual_rad", "joints_flagged")
     return {
         "id": episode.id,
@@ -121,6 +123,7 @@ def sample_meta(
         "quality": {name: row[name] for name in quality} | timing.columns(),
         "timing": timing.offset.describe(),
         "camera_solution": choice.describe(),
+        "base": None if base is None else base.describe(),
         "licence": episode.licence,
         "citation": episode.citation,
         "origin": {

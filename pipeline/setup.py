@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from pipeline.camera import CameraChoice, choice_of, lens_of
 from pipeline.checks import check_motion
@@ -16,10 +17,13 @@ from schemas.episode import CameraStream, Episode
 from schemas.plan import ClipPlan, EpisodeRef
 from schemas.reasons import EpisodeError
 
+if TYPE_CHECKING:
+    from reconstruction.camera import CameraProblem
+
 # More clips tell little that eight do not, and are held in memory until their pool is solved.
 POOL = 8
 # Least share of its outline that an episode must confirm at the pool's pose, against the pool's;
-# below it the camera has moved, and the episode is solved alone.
+# below it the camera has moved by less than its background tells, or something else is amiss.
 _MOVED = 0.6
 Cameras = dict[str, CameraChoice]
 
@@ -52,16 +56,23 @@ def prepare(episode: Episode, config: BuildConfig) -> Prepared:
 
 
 def setup_of(episode: Episode, config: CameraConfig) -> str | None:
-    """What names the camera setup that an episode shares with others; None: it is solved alone.
+    """What names the cameras that an episode shares with others; None: it is solved alone.
 
-    Bridge keeps a setup's trajectories in one folder, which its RLDS names as the file before the
-    ``#``. DROID's RLDS names no setup: its cameras move from scene to scene of one lab.
+    Bridge keeps a setup's trajectories in one folder: its RLDS names it as the file before the
+    ``#``, its raw trajectories lie in the dated folder of one session. DROID's raw files tell lab,
+    day and serial numbers; its RLDS names no setup. That a camera is the same does not mean that
+    it stayed: see `solve_pool`.
     """
-    exact = episode.twin or episode.simulated
-    if config.solve == "never" or exact or episode.source != "bridge":
+    if config.solve == "never" or episode.twin or episode.simulated:
         return None
-    name, mark, _ = episode.id.partition("#")
-    return name if mark else None
+    if episode.source == "bridge":
+        for mark in ("#", "/raw/traj_group"):
+            name, found, _ = episode.id.partition(mark)
+            if found:
+                return name
+    if any(_is_shared(stream) and stream.setup for stream in episode.cameras.values()):
+        return "|".join(sorted(stream.setup for stream in episode.cameras.values()))
+    return None
 
 
 def pools(
@@ -87,30 +98,36 @@ def solve_pool(pool: Sequence[Prepared], config: CameraConfig) -> list[Cameras]:
     meets it again and says whose it is.
     """
     cameras: list[Cameras] = [{} for _ in pool]
-    names = sorted({name for one in pool for name in one.episode.cameras})
-    for name in names:
-        shared = [i for i, one in enumerate(pool) if _is_shared(one.episode.cameras.get(name))]
-        sizes = {pool[i].episode.cameras[name].size() for i in shared}
-        if len(shared) < 2 or len(sizes) > 1:
+    # By device where the source tells it: DROID's two may change places.
+    devices: dict[tuple[str, tuple[int, int]], list[tuple[int, str]]] = {}
+    for i, one in enumerate(pool):
+        for name, stream in one.episode.cameras.items():
+            if _is_shared(stream):
+                device = (stream.setup or name, stream.size())
+                devices.setdefault(device, []).append((i, name))
+    for members in devices.values():
+        if len(members) < 2:
             continue
         try:
-            found = _solve_shared([pool[i] for i in shared], name, config)
+            found = _solve_shared([(pool[i], name) for i, name in members], config)
         except EpisodeError:
             continue
-        for i, choice in zip(shared, found, strict=True):
+        for (i, name), choice in zip(members, found, strict=True):
             if choice is not None:
                 cameras[i][name] = choice
     return cameras
 
 
-def _is_shared(stream: CameraStream | None) -> bool:
-    return stream is not None and stream.calibration is None and "wrist" not in stream.name
+def _is_shared(stream: CameraStream) -> bool:
+    return stream.calibration is None and "wrist" not in stream.name
 
 
 def _solve_shared(
-    pool: Sequence[Prepared], name: str, config: CameraConfig
+    views: Sequence[tuple[Prepared, str]], config: CameraConfig
 ) -> list[CameraChoice | None]:
-    from reconstruction.camera import CameraProblem, score_pose, solve_camera
+    """A choice for each view of one camera; None for those that are to be solved alone."""
+    from reconstruction.camera import CameraProblem
+    from reconstruction.camera.moved import group_clips, still_sections
 
     problems = [
         CameraProblem(
@@ -121,15 +138,57 @@ def _solve_shared(
             one.motion.fingers,
             one.episode.time,
         )
-        for one in pool
+        for one, name in views
     ]
-    first = pool[0]
-    K, spread = lens_of(first.episode.source, problems[0].size, None, config)
+    source = views[0][0].episode.source
+    out: list[CameraChoice | None] = [None] * len(views)
+
+    def solve(members: list[int]) -> list[int]:
+        """Put what was found into ``out``; those that agree, none where all are rejected."""
+        found = _solve_together([problems[i] for i in members], source, config)
+        agreed = [i for i, choice in zip(members, found, strict=True) if choice is not None]
+        if len(agreed) > 1:
+            for i, choice in zip(members, found, strict=True):
+                out[i] = choice
+        return [] if all(c is not None and c.calibration is None for c in found) else agreed
+
+    whole = left = [i for i, problem in enumerate(problems) if not still_sections(problem).jumps]
+    agreed = whole
+    # Those that do not confirm a pose are of another, which two may share again.
+    while len(left) > 1 and len(agreed) > 1:
+        agreed = solve(left)
+        if not agreed and left != whole:
+            for i in left:
+                out[i] = None
+        elif not agreed:
+            # Several poses may have spoilt each other. The background is asked only now: what
+            # looks alike is of one place, but Bridge's toy kitchens are moved as well.
+            places = group_clips([problems[i] for i in whole])
+            for place in places if len(places) > 1 else []:
+                members = [whole[i] for i in place]
+                for i in members:
+                    out[i] = None
+                if len(members) > 1:
+                    solve(members)
+        left = [i for i in left if i not in agreed]
+    return out
+
+
+def _solve_together(
+    problems: Sequence[CameraProblem], source: str, config: CameraConfig
+) -> list[CameraChoice | None]:
+    """The pose of all, for those clips that confirm it; None for the others.
+
+    If none is found, all are rejected: eight clips tell more than one.
+    """
+    from reconstruction.camera import score_pose, solve_camera
+
+    K, spread = lens_of(source, problems[0].size, None, config)
     solution = solve_camera(problems, K, spread=spread, seed=config.seed)
     choice = choice_of(solution)
-    choice = replace(choice, why=f"{choice.why}; {len(pool)} episodes of one setup together")
+    choice = replace(choice, why=f"{choice.why}; {len(problems)} episodes of one setup together")
     if choice.calibration is None:
-        return [choice] * len(pool)
+        return [choice] * len(problems)
     out: list[CameraChoice | None] = []
     least = _MOVED * (solution.quality["edge_share"] or 0.0)
     for problem in problems:

@@ -80,12 +80,15 @@ class CameraStream:
     Attributes:
         frames: encoded images, or a `FrameSource`.
         depth: where the source itself knows depth exactly (a simulator's stored states).
+        setup: what it shares with the same device in other episodes that stood in one place, as
+            far as the source tells; empty where it says nothing.
     """
 
     name: str
     frames: Sequence[bytes] | FrameSource
     calibration: Calibration | None = None
     depth: DepthSource | None = None
+    setup: str = ""
 
     def __post_init__(self) -> None:
         if len(self.frames) == 0:

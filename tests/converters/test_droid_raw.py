@@ -208,6 +208,17 @@ def test_streams_are_the_metadatas_serials(tmp_path):
     assert grey(episode, CAMERAS[0], 5) == pytest.approx(40, abs=3)
 
 
+def test_fixed_cameras_name_lab_day_and_serial_as_their_setup(tmp_path):
+    write_episode(tmp_path)
+    episode = read(tmp_path)
+    setups = {name: camera.setup for name, camera in episode.cameras.items()}
+    assert setups == {
+        "exterior_image_1_left": "IRIS/2023-03-07/20521388",
+        "exterior_image_2_left": "IRIS/2023-03-07/24259877",
+        "wrist_image_left": "",
+    }
+
+
 def test_skipped_steps_delays_and_stereo_are_noted(tmp_path):
     folder = write_episode(tmp_path)
     (folder / "recordings" / "MP4" / f"{SERIALS['ext1']}-stereo.mp4").write_bytes(b"")
