@@ -74,7 +74,6 @@ class CameraChoice:
             "camera_verdict": self.verdict,
             "silhouette_iou": self.quality.get("silhouette_iou"),
             "flow_score": self.quality.get("flow_score"),
-            "robot_residual_m": None,  # wants metric scene depth, which real clips lack so far
         }
 
     def describe(self) -> dict[str, Any]:
