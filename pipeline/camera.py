@@ -16,6 +16,7 @@ from schemas.episode import Calibration, CameraStream, Episode, Provenance
 
 if TYPE_CHECKING:
     from reconstruction.camera import CameraSolution
+    from reconstruction.camera.learned_masks import MaskBackend
 
 Floats = NDArray[np.floating]
 # Focal lengths (fx, fy) as shares of width and height, and how far a unit may lie off, where a
@@ -135,12 +136,15 @@ def solve_alone(
         robot, stream.decode, stream.size(), motion.joints, motion.fingers, episode.time
     )
     K, spread = lens_of(episode.source, stream.size(), shipped, config)
+    masks = masks_of(config)
     starts: list[Floats] = []
     scores: dict[str, float | None] = {}
     if shipped is not None and shipped.base_from_camera.ndim == 2:
         starts.append(shipped.base_from_camera)
-        scores = score_pose([problem], shipped.K, shipped.base_from_camera)
-    solution = solve_camera([problem], K, spread=spread, starts=starts, seed=config.seed)
+        scores = score_pose([problem], shipped.K, shipped.base_from_camera, masks=masks)
+    solution = solve_camera(
+        [problem], K, spread=spread, starts=starts, seed=config.seed, masks=masks
+    )
     return replace(choice_of(solution), shipped=shipped, shipped_quality=scores)
 
 
@@ -191,6 +195,20 @@ def _solve_on_hand(
         scores,
         solution.covariance,
     )
+
+
+def masks_of(config: CameraConfig) -> MaskBackend | None:
+    """The network that the configuration names.
+
+    Raises:
+        UsageError: it cannot be opened.
+    """
+    if config.masks.model is None:
+        return None
+    # Imported here: see `solve_alone`.
+    from reconstruction.camera.sam_masks import open_sam
+
+    return open_sam(config.masks.model)
 
 
 def choice_of(solution: CameraSolution) -> CameraChoice:

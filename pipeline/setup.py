@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from pipeline.camera import CameraChoice, choice_of, lens_of
+from pipeline.camera import CameraChoice, choice_of, lens_of, masks_of
 from pipeline.checks import check_motion
 from pipeline.clip import plan_clip
 from pipeline.timing import Timing, time_motion
@@ -125,7 +125,8 @@ def _solve_shared(
     ]
     first = pool[0]
     K, spread = lens_of(first.episode.source, problems[0].size, None, config)
-    solution = solve_camera(problems, K, spread=spread, seed=config.seed)
+    masks = masks_of(config)
+    solution = solve_camera(problems, K, spread=spread, seed=config.seed, masks=masks)
     choice = choice_of(solution)
     choice = replace(choice, why=f"{choice.why}; {len(pool)} episodes of one setup together")
     if choice.calibration is None:
@@ -134,7 +135,8 @@ def _solve_shared(
     least = _MOVED * (solution.quality["edge_share"] or 0.0)
     for problem in problems:
         calibration = choice.calibration
-        own = score_pose([problem], calibration.K, calibration.base_from_camera, late=solution.late)
+        pose, late = calibration.base_from_camera, solution.late
+        own = score_pose([problem], calibration.K, pose, late=late, masks=masks)
         same = (own["edge_share"] or 0.0) >= least
         out.append(replace(choice, quality=choice.quality | own) if same else None)
     return out

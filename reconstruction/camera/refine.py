@@ -12,6 +12,8 @@ from scipy.spatial.transform import Rotation
 from reconstruction.camera.appearance import colour_odds, matte_offsets, region_offsets
 from reconstruction.camera.backdrop import Backdrop, learn_backdrop
 from reconstruction.camera.contours import Lines, contour_lines
+from reconstruction.camera.learned_masks import MaskBackend, ask_masks
+from reconstruction.camera.mask_lines import join_masks
 from reconstruction.camera.problem import CameraProblem, Steps
 from robo4d.geometry import invert, make_pose, transform
 from robots.kinematics import link_poses
@@ -67,6 +69,7 @@ class FrameSet:
         images: (n, h, w, 3) float32 at the working size.
         enlarged: how many times as large that is as the frames, at least 1.
         dt: s from step to step.
+        shares: (n, h, w) the robot's share by a learned mask, NaN where unknown; None without one.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class FrameSet:
         self.dt = float(np.median(np.concatenate([np.diff(problem.time) for problem in problems])))
         self.on_hand = on_hand
         self.enlarged = max(problems[0].scale, 1.0)
+        self.shares: NDArray[np.float32] | None = None
         self._late: float | None = None
 
     def __len__(self) -> int:
@@ -118,6 +122,12 @@ class FrameSet:
         """What is behind the robot, by a pose that is near already."""
         return learn_backdrop(self.images, self.rendered(np.arange(len(self)), K, pose)[1] > 0)
 
+    def ask(self, masks: MaskBackend, K: Floats, near: Estimate) -> None:
+        """Have ``shares`` of masks, prompted by the robot as an estimate has it."""
+        self.set_late(near.late)
+        part = self.rendered(np.arange(len(self)), zoomed(K, near.log_zoom), near.pose)[1]
+        self.shares = ask_masks(masks, self.images, part)
+
 
 @dataclass(frozen=True)
 class Known:
@@ -136,12 +146,14 @@ class Round:
         frames: how many.
         lines: a frame.
         matte: by matting, for what is near already; ``reach`` is `COARSE` or `FINE`.
+        images: what images say is taken, and not only learned masks.
     """
 
     reach: float
     frames: int
     lines: int
     matte: bool = False
+    images: bool = True
 
 
 def refine(
@@ -184,6 +196,9 @@ def refine(
             scale = turn.reach
             weight = 4 * weight**2
         weight = weight * np.where(np.abs(offset) < scale, (1 - (offset / scale) ** 2) ** 2, 0)
+        if frames.shares is not None:
+            weight = weight * turn.images
+            offset, weight = join_masks(offset, weight, frames.shares[chosen], lines, turn.reach)
         weight /= _CORRELATION**2
         if weight.sum() < 1e-6:
             return replace(estimate, covariance=None)

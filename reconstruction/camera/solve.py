@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from reconstruction.camera.appearance import COARSE, FINE
 from reconstruction.camera.evidence import flow_pairs, solving_pairs
 from reconstruction.camera.flow_score import FLOOR, FlowScorer
+from reconstruction.camera.learned_masks import MaskBackend
 from reconstruction.camera.problem import CameraProblem, diverse_steps
 from reconstruction.camera.quality import Fit, measure_fit, outline_fit
 from reconstruction.camera.refine import Estimate, FrameSet, Round, refine, zoomed
@@ -41,6 +42,11 @@ _TO_SUBPIXEL = [
     *[Round(COARSE, 12, 150, matte=True)] * 8,
     *[Round(FINE, 24, 250, matte=True)] * 8,
 ]
+# Where masks alone lead from the best candidate is taken where images confirm it better; where they
+# confirm it much worse, the masks are of something else. Up to so many pixels away, as from colours
+# to matting, the starts that agreed with the candidate agree with it still.
+_BY_MASKS = [Round(reach, 12, 120, images=False) for reach in (20, 20, 14, 10, 7, 4)]
+_AS_GOOD, _LED = 0.8, 4.0
 _SAME = 2.0  # pixels within which two solutions are one
 _FEWEST_PAIRS = 3
 _LEAST_SIDE = 32  # pixels at the working size; flow and outlines need room
@@ -111,6 +117,7 @@ def solve_camera(
     starts: Sequence[Floats] = (),
     seed: int = 0,
     renderer: RobotRasterizer | None = None,
+    masks: MaskBackend | None = None,
 ) -> CameraSolution:
     """Solve base_from_camera, and the focal length where it is not known.
 
@@ -122,6 +129,7 @@ def solve_camera(
         starts: base_from_camera (4, 4) to be tried beside thousands of random ones. None is
             trusted: each is scored like any other.
         renderer: one of the problems' robot at ``working_size``; made here if not given.
+        masks: shows where the robot is, near a pose that was found: evidence beside the images.
     """
     # A clip without a step held back is no use, and would be in the way.
     problems = [problem for problem in problems if len(problem.held_back())]
@@ -131,7 +139,7 @@ def solve_camera(
         return _nothing(f"images of {problems[0].size} pixels are too narrow")
     lens = Lens(_at_working_size(problems[0], K), spread)
     renderer = renderer or RobotRasterizer(problems[0].robot, *problems[0].working_size)
-    return _solve(problems, lens, starts, seed, renderer)
+    return _solve(problems, lens, starts, seed, renderer, masks)
 
 
 def score_pose(
@@ -140,6 +148,7 @@ def score_pose(
     base_from_camera: Floats,
     renderer: RobotRasterizer | None = None,
     late: float = 0.0,
+    masks: MaskBackend | None = None,
 ) -> dict[str, float | None]:
     """Measures of a given camera, ``late`` s behind, on the held-back steps; see `quality.Fit`."""
     problems = [problem for problem in problems if len(problem.held_back())]
@@ -147,7 +156,7 @@ def score_pose(
         return vars(Fit(None, None, 0.0, None, 0.0))
     K = _at_working_size(problems[0], K)
     renderer = renderer or RobotRasterizer(problems[0].robot, *problems[0].working_size)
-    return vars(measure_fit(problems, K, base_from_camera, late, renderer))
+    return vars(measure_fit(problems, K, base_from_camera, late, renderer, masks))
 
 
 def _at_working_size(problem: CameraProblem, K: Floats) -> Floats:
@@ -160,6 +169,7 @@ def _solve(
     starts: Sequence[Floats],
     seed: int,
     renderer: RobotRasterizer,
+    masks: MaskBackend | None,
 ) -> CameraSolution:
     rng = np.random.default_rng(seed)
     firsts = [solving_pairs(problem, -(-_PAIRS // len(problems))) for problem in problems]
@@ -205,7 +215,19 @@ def _solve(
         else:
             continue
         break
+    if masks is not None:
+        frames.ask(masks, lens.K, best.estimate)
+        # Chance of its own: masks that are dropped leave no trace.
+        led = replace(follow, rng=np.random.default_rng(seed))(best.estimate, _BY_MASKS, None)
+        if led.worth > best.worth:
+            if _gap(led.estimate, best.estimate, lens.K, points) > _LED:
+                agreeing, near = 0, [led, best]  # nobody else was there
+            best = led
+        elif led.worth < _AS_GOOD * best.worth:
+            frames.shares = None
     final = refine(frames, best.estimate, lens.K, lens.spread, _TO_SUBPIXEL, rng)
+    # They were asked about this pose; others must get here by themselves.
+    frames.shares = None
     if final.covariance is None:
         return _nothing("the robot was not found in view")
     if agreeing < _AGREEING:
@@ -220,7 +242,7 @@ def _solve(
             seen = end.covariance is not None
             agreeing += seen and _gap(end, final, lens.K, points) < _SAME
     K = zoomed(lens.K, final.log_zoom)
-    fit = measure_fit(problems, K, final.pose, final.late, renderer)
+    fit = measure_fit(problems, K, final.pose, final.late, renderer, masks)
     scale = problems[0].scale
     covariance = final.covariance[:6, :6]
     quality: dict[str, float | None] = vars(fit) | {

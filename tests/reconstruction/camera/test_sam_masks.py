@@ -84,11 +84,11 @@ def save_sam2(folder) -> None:
                 "model_type": "sam2_hiera_det_model",
                 "hidden_size": 16,
                 "image_size": [WIDE, WIDE],
-                "blocks_per_stage": [1, 1, 1, 1],
+                "blocks_per_stage": [1, 2, 2, 1],
                 "embed_dim_per_stage": [16, 32, 64, 128],
                 "num_attention_heads_per_stage": [1, 2, 2, 2],
                 "window_size_per_stage": [8, 4, 4, 4],
-                "global_attention_blocks": [2],
+                "global_attention_blocks": [4],
             },
             "backbone_channel_list": [128, 64, 32, 16],
             "backbone_feature_sizes": [[32, 32], [16, 16], [8, 8]],
@@ -177,15 +177,6 @@ def test_a_checkpoint_without_all_its_weights_is_refused(folder):
 def test_a_folder_without_a_checkpoint_is_refused_in_words(tmp_path):
     with pytest.raises(UsageError, match="name a folder with config.json"):
         open_sam(str(tmp_path))
-
-
-@needs_torch
-def test_other_weights_are_another_identity(folder):
-    before = identity(str(folder))
-    assert before == identity(str(folder))
-    path = folder / "model.safetensors"
-    path.write_bytes(path.read_bytes() + b"\x01")
-    assert identity(str(folder)) != before
 
 
 def test_a_model_is_a_folder_or_a_hub_id(tmp_path):
