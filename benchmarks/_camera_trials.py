@@ -18,6 +18,7 @@ from scipy.spatial.transform import Rotation
 from benchmarks._camera_clips import SOURCES, CameraClip, get_clip, shortened, shrunk
 from benchmarks._camera_film import FilmOptions
 from benchmarks._camera_peers import icp_pose, silhouette_pose
+from benchmarks._degraded_masks import DegradedMasks
 from reconstruction.camera import CameraProblem, score_pose, solve_camera
 from robo4d.geometry import invert, make_pose, project, rotation_angle, transform
 from robots.kinematics import link_poses
@@ -33,6 +34,7 @@ STARTS = ((0, 0.0), (5, 0.03), (10, 0.07), (15, 0.1), (20, 0.15))
 LEVELS: dict[str, tuple[float, ...]] = {
     "start": tuple(float(turn) for turn, _ in STARTS),
     "cold": (0.0,),
+    "masks": (0.0,),
     "focal": (0.0,),
     "frames": (5, 8, 12, 16, 24, 32),
     "motion": (0.0, 0.02, 0.05, 0.1, 0.2, 0.5),
@@ -184,7 +186,10 @@ def _solved(clip: CameraClip, trial: Trial) -> dict[str, Any]:
         wrong = np.random.default_rng([trial.seed, 6]).normal(0, FOCAL_ERROR)
         K, spread = np.diag([np.exp(wrong), np.exp(wrong), 1.0]) @ clip.K, FOCAL_SIGMA
         K[:2, 2] = clip.K[:2, 2]
-    solution = solve_camera([problem_of(clip)], K, spread=spread, starts=starts, seed=trial.seed)
+    masks = DegradedMasks(clip, trial.seed) if trial.setting == "masks" else None
+    solution = solve_camera(
+        [problem_of(clip)], K, spread=spread, starts=starts, seed=trial.seed, masks=masks
+    )
     quality = {name: _plain(value) for name, value in solution.quality.items()}
     covariance = solution.covariance
     return judged(clip, solution.base_from_camera, solution.K) | {
@@ -232,6 +237,7 @@ def _code(method: str) -> str:
     if method != "solver":
         files = [_ROOT / "benchmarks/_camera_peers.py"]
     digest = hashlib.sha256()
-    for file in [*files, _ROOT / "benchmarks/_camera_film.py"]:
+    films = (_ROOT / f"benchmarks/_{name}.py" for name in ("camera_film", "degraded_masks"))
+    for file in [*files, *films]:
         digest.update(file.read_bytes())
     return digest.hexdigest()[:8]

@@ -4,6 +4,7 @@ Clips are films of the twins made as a real camera would (`benchmarks._camera_fi
 
 start    all methods from starts wrong by 0 to 20 deg and 0 to 15 cm, K known
 cold     no start, K known
+masks    likewise, beside degraded masks of the truth (`benchmarks._degraded_masks`)
 focal    no start, focal length guessed with 10 % error
 frames, motion, width
          cold, of shorter clips, of less motion and of smaller pictures

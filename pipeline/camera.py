@@ -18,6 +18,7 @@ from schemas.plan import ClipPlan
 
 if TYPE_CHECKING:
     from reconstruction.camera import CameraSolution
+    from reconstruction.camera.learned_masks import MaskBackend
     from reconstruction.camera.sections import SectionedSolution
 
 Floats = NDArray[np.floating]
@@ -84,7 +85,6 @@ class CameraChoice:
             "camera_verdict": self.verdict,
             "silhouette_iou": self.quality.get("silhouette_iou"),
             "flow_score": self.quality.get("flow_score"),
-            "robot_residual_m": None,  # wants metric scene depth, which real clips lack so far
         }
 
     def describe(self) -> dict[str, Any]:
@@ -152,9 +152,10 @@ def solve_alone(
     K, spread = lens_of(episode.source, stream.size(), shipped, config)
     still = still_sections(problem)
     base = base_motion(episode)
+    masks = masks_of(config)
     if base is not None and base.moved:
         spans = base.standing(still.sections)
-        riding = solve_riding(problem, spans, K, spread=spread, seed=config.seed)
+        riding = solve_riding(problem, spans, K, spread=spread, seed=config.seed, masks=masks)
         return replace(choice_of(riding), shipped=shipped)
     starts: list[Floats] = []
     scores: dict[str, float | None] = {}
@@ -162,12 +163,16 @@ def solve_alone(
         starts.append(shipped.base_from_camera)
         first, past = max(still.sections, key=lambda span: span[1] - span[0])
         longest = part_of(problem, first, past)
-        scores = score_pose([longest], shipped.K, shipped.base_from_camera)
+        scores = score_pose([longest], shipped.K, shipped.base_from_camera, masks=masks)
     if still.jumps:
-        found = solve_sections(problem, still, K, spread=spread, starts=starts, seed=config.seed)
+        found = solve_sections(
+            problem, still, K, spread=spread, starts=starts, seed=config.seed, masks=masks
+        )
         choice = _choice_of_sections(found)
     else:
-        solution = solve_camera([problem], K, spread=spread, starts=starts, seed=config.seed)
+        solution = solve_camera(
+            [problem], K, spread=spread, starts=starts, seed=config.seed, masks=masks
+        )
         choice = choice_of(solution)
     return replace(choice, shipped=shipped, shipped_quality=scores)
 
@@ -239,6 +244,20 @@ def _solve_on_hand(
         scores,
         solution.covariance,
     )
+
+
+def masks_of(config: CameraConfig) -> MaskBackend | None:
+    """The network that the configuration names.
+
+    Raises:
+        UsageError: it cannot be opened.
+    """
+    if config.masks.model is None:
+        return None
+    # Imported here: see `solve_alone`.
+    from reconstruction.camera.sam_masks import open_sam
+
+    return open_sam(config.masks.model)
 
 
 def choice_of(solution: CameraSolution) -> CameraChoice:

@@ -72,6 +72,7 @@ def row_facts(
         "joints_from": str(motion.joints_from),
         "time_from": str(episode.time_provenance),
         "robot_pixels": None if robot is None else float((robot > 0).mean()),
+        "robot_residual_m": lifted.robot_residual,
         "ee_residual_m": None if position is None else float(position[clip.steps].max()),
         "ee_residual_rad": None if rotation is None else float(rotation[clip.steps].max()),
         "joints_flagged": int(motion.flagged[clip.steps].sum()),
@@ -100,7 +101,10 @@ def sample_meta(
 ) -> dict[str, Any]:
     """``meta.json`` of a sample, but for what encoding adds."""
     base = base_motion(episode)
-    quality = ("robot_pixels", "ee_residual_m", "ee_residual_rad", "joints_flagged")
+    quality = (
+        *("robot_pixels", "robot_residual_m", "ee_residual_m", "ee_residual_rad"),
+        "joints_flagged",
+    )
     return {
         "id": episode.id,
         "key": row["key"],

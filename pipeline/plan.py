@@ -10,7 +10,7 @@ from pathlib import Path
 
 from converters import open_source
 from pipeline.split import assign_splits, check_mix, mix_sources
-from schemas.config import BuildConfig, QuarantineConfig, SplitConfig
+from schemas.config import BuildConfig, MasksConfig, QuarantineConfig, SplitConfig
 from schemas.plan import BuildPlan, EpisodeRef, PlannedSource, ShardTask, fingerprint
 from schemas.reasons import UsageError
 
@@ -65,7 +65,7 @@ def make_plan(
     if len(inputs) > 1 and config.source.fps is not None:
         raise UsageError("source.fps fits one source; leave it out where several are built")
     check_mix(inputs, config.source)
-    code = code_version()
+    code, masks = code_version(), _masks(config.camera.masks)
     sources, selected, notes = {}, {}, {}
     for source, data in inputs.items():
         opened = open_source(source, data, config.source, grouped=config.split.by != "source")
@@ -77,6 +77,7 @@ def make_plan(
         by_split, unknown = assign_splits(source, by_split, config.split)
         # The description states the rate, and of a twin its seed.
         identity = f"{source}/{opened.layout}/{opened.name}/{opened.description}/{opened.joined}"
+        identity += masks
         found = _shards(source, by_split, config, identity, code)
         if not found:
             raise UsageError(f"{inputs[source]} holds no record to build from")
@@ -92,6 +93,15 @@ def make_plan(
             )
         )
     return BuildPlan(sources=tuple(planned), config=config, code=code, shards=tuple(shards))
+
+
+def _masks(config: MasksConfig) -> str:
+    if config.model is None:
+        return ""
+    # Imported here: the package loads Warp, which takes seconds.
+    from reconstruction.camera.sam_masks import identity
+
+    return f"/{identity(config.model)}"
 
 
 def _select(

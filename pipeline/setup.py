@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pipeline.camera import CameraChoice, choice_of, lens_of
+from pipeline.camera import CameraChoice, choice_of, lens_of, masks_of
 from pipeline.checks import check_motion
 from pipeline.clip import plan_clip
 from pipeline.timing import Timing, time_motion
@@ -184,7 +184,8 @@ def _solve_together(
     from reconstruction.camera import score_pose, solve_camera
 
     K, spread = lens_of(source, problems[0].size, None, config)
-    solution = solve_camera(problems, K, spread=spread, seed=config.seed)
+    masks = masks_of(config)
+    solution = solve_camera(problems, K, spread=spread, seed=config.seed, masks=masks)
     choice = choice_of(solution)
     choice = replace(choice, why=f"{choice.why}; {len(problems)} episodes of one setup together")
     if choice.calibration is None:
@@ -193,7 +194,8 @@ def _solve_together(
     least = _MOVED * (solution.quality["edge_share"] or 0.0)
     for problem in problems:
         calibration = choice.calibration
-        own = score_pose([problem], calibration.K, calibration.base_from_camera, late=solution.late)
+        pose, late = calibration.base_from_camera, solution.late
+        own = score_pose([problem], calibration.K, pose, late=late, masks=masks)
         same = (own["edge_share"] or 0.0) >= least
         out.append(replace(choice, quality=choice.quality | own) if same else None)
     return out

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from reconstruction.depth import DepthEstimate, DepthEstimator
 from reconstruction.mask import visible_robot
 from reconstruction.motion import Motion
+from reconstruction.residual import surface_residual
 from robots.render import RobotRenderer
 from schemas.episode import Calibration, Provenance
 from schemas.plan import ClipPlan
@@ -21,11 +22,16 @@ NO_DEPTH = "the source ships no depth and no depth backend has run"
 
 @dataclass
 class Lifted:
-    """Fields of a sample with their provenance; ``reasons`` says why a field is absent."""
+    """Fields of a sample with their provenance; ``reasons`` says why a field is absent.
+
+    Attributes:
+        robot_residual: m, see `reconstruction.residual`; None without metric depth.
+    """
 
     fields: dict[str, NDArray] = field(default_factory=dict)
     provenance: dict[str, Provenance] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
+    robot_residual: float | None = None
 
     def put(self, name: str, value: NDArray, provenance: Provenance) -> None:
         """Set a field."""
@@ -89,6 +95,7 @@ def lift_clip(
         lifted.leave_out(NO_DEPTH, "robot_visible")
     else:
         lifted.put("robot_visible", visible_robot(robot, depth.depth), depth.provenance)
+        lifted.robot_residual = surface_residual(robot, depth.depth)
     return lifted
 
 

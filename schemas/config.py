@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from schemas.reasons import UsageError
 
@@ -129,6 +129,23 @@ class TimingConfig(_Part):
     )
 
 
+class MasksConfig(_Part):
+    """A network that shows where the robot is: evidence for cameras beside what images show."""
+
+    backend: Literal["none", "sam"] = Field(
+        "none", description="sam: a promptable network by transformers (extra robo4d[masks])"
+    )
+    model: str | None = Field(
+        None, description="folder of its checkpoint, or a hub id owner/name, which is downloaded"
+    )
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        if (self.backend == "none") != (self.model is None):
+            raise ValueError("backend sam and model go together; set both, or neither")
+        return self
+
+
 class CameraConfig(_Part):
     """Where a real camera's pose and focal length come from."""
 
@@ -146,6 +163,7 @@ class CameraConfig(_Part):
     focal_spread: float = Field(
         0.05, ge=0, le=0.5, description="relative deviation of ``focal``; 0: it is exact"
     )
+    masks: MasksConfig = MasksConfig()
     seed: int = Field(0, description="of the search")
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from reconstruction.camera.appearance import COARSE, FINE
 from reconstruction.camera.flow_score import FlowPairs, FlowScorer
 from reconstruction.camera.frames import FrameSet
+from reconstruction.camera.learned_masks import MaskBackend
 from reconstruction.camera.problem import CameraProblem, diverse_steps
 from reconstruction.camera.quality import outline_fit
 from reconstruction.camera.refine import Estimate, Round, refine, zoomed
@@ -34,6 +35,10 @@ _SHAKES, _SHAKE = 2, 0.04
 # Colours alone end up to four pixels off where the robot is close: matting has some way to go.
 _TO_PIXEL = [*[Round(4, 12, 120)] * 2, Round(COARSE, 12, 150, matte=True, most=32)]
 _TO_SUBPIXEL = [Round(FINE, 24, 250, matte=True, most=16)]
+# Where masks alone lead from there is taken where images confirm it better; where they confirm it
+# much worse, the masks are of something else.
+_BY_MASKS = [Round(reach, 12, 120, images=False) for reach in (20, 20, 14, 10, 7, 4)]
+_AS_GOOD = 0.8
 _SAME = 2.0  # pixels within which two solutions are one
 # Pixels from the best by colours within which another may yet end in one pose with it.
 _CLOSE, _ENDS = 8.0, 3  # and how many of those are followed to the end
@@ -89,11 +94,13 @@ def find_camera(
     lens: Lens,
     starts: Sequence[Floats],
     rng: np.random.Generator,
+    masks: MaskBackend | None = None,
 ) -> Found:
     """Search, follow what is found, and search again where no two starts end together.
 
     Args:
         starts: base_from_camera (4, 4) that are followed beside the search's.
+        masks: asked about the best alone, and only then: where starts end is theirs.
     """
     centre = np.concatenate([ee_poses(p.robot, p.joints)[:, :3, 3] for p in problems]).mean(0)
     for attempt in range(_ATTEMPTS):
@@ -119,15 +126,15 @@ def find_camera(
                 trail.follow(shaken, _TO_BASIN[0], None)
             agreeing = len(trail.within(_SAME))
             if _reached(_SETTLED, agreeing, trail.best):
-                return trail.found(agreeing)
+                return trail.found(agreeing, masks)
             # Matting may take starts together that colours left some pixels apart.
             if agreeing >= AGREEING or len(trail.within(_CLOSE)) >= AGREEING:
                 agreeing = max(agreeing, trail.agreeing_ends(_CLOSE))
                 if _reached(_SETTLED_AT_END, agreeing, trail.end(trail.best)):
-                    return trail.found(agreeing)
+                    return trail.found(agreeing, masks)
     if agreeing < AGREEING:
         agreeing = trail.agreeing_ends(np.inf)
-    return trail.found(agreeing)
+    return trail.found(agreeing, masks)
 
 
 def _reached(
@@ -170,12 +177,37 @@ class _Trail:
             self.ends[candidate] = self._measured(end, candidate.start)
         return self.ends[candidate]
 
-    def found(self, agreeing: int) -> Found:
+    def found(self, agreeing: int, masks: MaskBackend | None) -> Found:
         """The best, to a fraction of a pixel."""
-        end = self.end(self.best).estimate
-        if end.covariance is not None:
-            end = refine(self.frames, end, self.lens.K, self.lens.spread, _TO_SUBPIXEL, self.rng)
-        return Found(end, agreeing, self.starts)
+        end = self.end(self.best)
+        if masks is not None and end.estimate.covariance is not None:
+            end, agreeing = self._led(end, agreeing, masks)
+        final = end.estimate
+        if final.covariance is not None:
+            final = refine(
+                self.frames, final, self.lens.K, self.lens.spread, _TO_SUBPIXEL, self.rng
+            )
+        self.frames.shares = None
+        return Found(final, agreeing, self.starts)
+
+    def _led(self, end: Candidate, agreeing: int, masks: MaskBackend) -> tuple[Candidate, int]:
+        """Where masks lead, and how many starts ended there; leaves masks with the frames unless
+        images contradict them.
+        """
+        begin, K = end.estimate, self.lens.K
+        self.frames.ask(masks, zoomed(K, begin.log_zoom), begin.pose, begin.late)
+        # Chance of its own: masks that are dropped leave no trace.
+        rng = np.random.default_rng(0)
+        near = refine(self.frames, begin, K, self.lens.spread, [*_BY_MASKS, *_TO_PIXEL], rng)
+        led = self._measured(near, end.start)
+        if led.worth < _AS_GOOD * end.worth:
+            self.frames.shares = None
+        if led.worth <= end.worth:
+            return end, agreeing
+        if self.gap(near, begin) > _SAME:
+            starts = (c.start for c, e in self.ends.items() if self.gap(e.estimate, near) < _SAME)
+            agreeing = len(set(starts) - {None})
+        return led, agreeing
 
     def within(self, pixels: float) -> list[Candidate]:
         """Of each start within so many pixels of the best the nearest, nearest first."""

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reconstruction.camera.backdrop import Backdrop, learn_backdrop
+from reconstruction.camera.learned_masks import MaskBackend, ask_masks
 from reconstruction.camera.problem import CameraProblem, Steps
 from robo4d.geometry import invert
 from robots.kinematics import link_poses
@@ -27,6 +28,7 @@ class FrameSet:
         images: (n, h, w, 3) float32 at the working size.
         enlarged: how many times as large that is as the frames, at least 1.
         dt: s from step to step.
+        shares: (n, h, w) the robot's share by a learned mask, NaN where unknown; None without one.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class FrameSet:
         self.dt = float(np.median(np.concatenate([np.diff(problem.time) for problem in problems])))
         self.on_hand = on_hand
         self.enlarged = max(problems[0].scale, 1.0)
+        self.shares: NDArray[np.float32] | None = None
         self._late: float | None = None
 
     def __len__(self) -> int:
@@ -77,3 +80,9 @@ class FrameSet:
     def backdrop(self, K: Floats, pose: Floats) -> Backdrop:
         """What is behind the robot, by a pose that is near already."""
         return learn_backdrop(self.images, self.rendered(np.arange(len(self)), K, pose)[1] > 0)
+
+    def ask(self, masks: MaskBackend, K: Floats, pose: Floats, late: float) -> None:
+        """Have ``shares`` of masks, prompted by the robot as a pose has it."""
+        self.set_late(late)
+        part = self.rendered(np.arange(len(self)), K, pose)[1]
+        self.shares = ask_masks(masks, self.images, part)

@@ -15,6 +15,7 @@ from reconstruction.camera.contours import contour_lines
 from reconstruction.camera.evidence import flow_pairs, foreground, scoring_pairs
 from reconstruction.camera.flow_score import FlowScorer
 from reconstruction.camera.frames import FrameSet
+from reconstruction.camera.learned_masks import MaskBackend, ask_masks, mask_iou
 from reconstruction.camera.problem import CameraProblem, diverse_steps
 from robots.rasterizer import RobotRasterizer
 
@@ -36,6 +37,8 @@ class Fit:
         edge_share: of the outline that has a clear edge within 1.5 pixels.
         flow_score: 0..1, see `flow_score`.
         robot_share: of the image that the robot covers.
+        mask_iou: of the rendered robot and a learned mask's, median over frames; the mask was
+            prompted by this same pose, so a high one alone proves nothing.
     """
 
     silhouette_iou: float | None
@@ -43,6 +46,7 @@ class Fit:
     edge_share: float
     flow_score: float | None
     robot_share: float
+    mask_iou: float | None = None
 
 
 def measure_fit(
@@ -51,6 +55,7 @@ def measure_fit(
     pose: Floats,
     late: float,
     renderer: RobotRasterizer,
+    masks: MaskBackend | None = None,
 ) -> Fit:
     """Score a camera on the steps held back.
 
@@ -76,6 +81,9 @@ def measure_fit(
         edge_share=edge_share,
         flow_score=_flow_score(problems, K, pose),
         robot_share=float((part[scored] > 0).mean()),
+        mask_iou=None
+        if masks is None
+        else mask_iou(ask_masks(masks, frames.images[scored], part[scored]), part[scored]),
     )
 
 

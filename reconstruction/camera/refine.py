@@ -13,6 +13,7 @@ from reconstruction.camera.appearance import colour_odds, matte_offsets, region_
 from reconstruction.camera.backdrop import Backdrop
 from reconstruction.camera.contours import Lines, contour_lines
 from reconstruction.camera.frames import FrameSet
+from reconstruction.camera.mask_lines import join_masks
 from robo4d.geometry import invert, make_pose, transform
 
 Floats = NDArray[np.floating]
@@ -83,6 +84,7 @@ class Round:
         matte: by matting, for what is near already; ``reach`` is `COARSE` or `FINE`.
         most: steps; it is over earlier once four in a row moved the camera by less than can be
             known of it, after eight.
+        images: what images say is taken, and not only learned masks.
     """
 
     reach: float
@@ -90,6 +92,7 @@ class Round:
     lines: int
     matte: bool = False
     most: int = 1
+    images: bool = True
 
 
 def refine(
@@ -154,6 +157,9 @@ def _stepped(
         scale = turn.reach
         weight = 4 * weight**2
     weight = weight * np.where(np.abs(offset) < scale, (1 - (offset / scale) ** 2) ** 2, 0)
+    if frames.shares is not None:
+        weight = weight * turn.images
+        offset, weight = join_masks(offset, weight, frames.shares[chosen], lines, turn.reach)
     weight /= _CORRELATION**2
     if not frames.on_hand:
         weight /= 1 + _SAME_PLACE * (_at_one_place(lines) - 1)

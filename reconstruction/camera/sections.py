@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reconstruction.camera.learned_masks import MaskBackend
 from reconstruction.camera.moved import Stillness
 from reconstruction.camera.problem import CameraProblem
 from reconstruction.camera.solve import CameraSolution, Verdict, solve_camera
@@ -90,11 +91,12 @@ def solve_sections(
     spread: float = 0.0,
     starts: Sequence[Floats] = (),
     seed: int = 0,
+    masks: MaskBackend | None = None,
 ) -> SectionedSolution:
     """Solve each still section by itself, the longest first: the lens that it finds is all others'.
 
     Args:
-        K, spread, starts, seed: as `solve_camera` takes them.
+        K, spread, starts, seed, masks: as `solve_camera` takes them.
     """
     spans = stillness.sections
     solutions: dict[int, CameraSolution] = {}
@@ -105,7 +107,7 @@ def solve_sections(
             solutions[i] = CameraSolution(None, None, None, 0.0, "reject", why)
             continue
         part = part_of(problem, first, past)
-        found = solve_camera([part], K, spread=spread, starts=starts, seed=seed)
+        found = solve_camera([part], K, spread=spread, starts=starts, seed=seed, masks=masks)
         if found.verdict != "reject" and found.K is not None:
             K, spread = found.K, 0.0
         solutions[i] = found
@@ -144,6 +146,7 @@ def solve_riding(
     *,
     spread: float = 0.0,
     seed: int = 0,
+    masks: MaskBackend | None = None,
 ) -> CameraSolution:
     """Solve a camera that rides on a robot's moving base, where the base stands still longest.
 
@@ -151,12 +154,12 @@ def solve_riding(
 
     Args:
         spans: (first, past) steps over which the base stands still.
-        K, spread, seed: as `solve_camera` takes them.
+        K, spread, seed, masks: as `solve_camera` takes them.
     """
     first, past = max(spans, key=lambda span: span[1] - span[0], default=(0, 0))
     if past - first < LEAST_STEPS:
         why = f"the base moves, and stands still for {past - first} steps; {LEAST_STEPS} are needed"
         return CameraSolution(None, None, None, 0.0, "reject", why)
-    found = solve_camera([part_of(problem, first, past)], K, spread=spread, seed=seed)
+    found = solve_camera([part_of(problem, first, past)], K, spread=spread, seed=seed, masks=masks)
     where = f"the base moves; solved where it stands, steps {first} to {past - 1}"
     return replace(found, why=f"{where}; {found.why}")

@@ -13,6 +13,7 @@ from reconstruction.camera.evidence import flow_pairs, solving_pairs
 from reconstruction.camera.flow_score import FLOOR
 from reconstruction.camera.follow import AGREEING, find_camera
 from reconstruction.camera.frames import FrameSet
+from reconstruction.camera.learned_masks import MaskBackend
 from reconstruction.camera.problem import CameraProblem, diverse_steps
 from reconstruction.camera.quality import Fit, measure_fit
 from reconstruction.camera.refine import zoomed
@@ -65,6 +66,7 @@ def solve_camera(
     starts: Sequence[Floats] = (),
     seed: int = 0,
     renderer: RobotRasterizer | None = None,
+    masks: MaskBackend | None = None,
 ) -> CameraSolution:
     """Solve base_from_camera, and the focal length where it is not known.
 
@@ -76,6 +78,7 @@ def solve_camera(
         starts: base_from_camera (4, 4) to be tried beside thousands of random ones. None is
             trusted: each is scored like any other.
         renderer: one of the problems' robot at ``working_size``; made here if not given.
+        masks: shows where the robot is, near a pose that was found: evidence beside the images.
     """
     # A clip without a step held back is no use, and would be in the way.
     problems = [problem for problem in problems if len(problem.held_back())]
@@ -85,7 +88,7 @@ def solve_camera(
         return _nothing(f"images of {problems[0].size} pixels are too narrow")
     lens = Lens(_at_working_size(problems[0], K), spread)
     renderer = renderer or RobotRasterizer(problems[0].robot, *problems[0].working_size)
-    return _solve(problems, lens, starts, seed, renderer)
+    return _solve(problems, lens, starts, seed, renderer, masks)
 
 
 def score_pose(
@@ -94,6 +97,7 @@ def score_pose(
     base_from_camera: Floats,
     renderer: RobotRasterizer | None = None,
     late: float = 0.0,
+    masks: MaskBackend | None = None,
 ) -> dict[str, float | None]:
     """Measures of a given camera, ``late`` s behind, on the held-back steps; see `quality.Fit`."""
     problems = [problem for problem in problems if len(problem.held_back())]
@@ -101,7 +105,7 @@ def score_pose(
         return vars(Fit(None, None, 0.0, None, 0.0))
     K = _at_working_size(problems[0], K)
     renderer = renderer or RobotRasterizer(problems[0].robot, *problems[0].working_size)
-    return vars(measure_fit(problems, K, base_from_camera, late, renderer))
+    return vars(measure_fit(problems, K, base_from_camera, late, renderer, masks))
 
 
 def _at_working_size(problem: CameraProblem, K: Floats) -> Floats:
@@ -114,6 +118,7 @@ def _solve(
     starts: Sequence[Floats],
     seed: int,
     renderer: RobotRasterizer,
+    masks: MaskBackend | None,
 ) -> CameraSolution:
     rng = np.random.default_rng(seed)
     firsts = [solving_pairs(problem, -(-_PAIRS // len(problems))) for problem in problems]
@@ -126,12 +131,12 @@ def _solve(
         return _nothing(why)
     share = -(-_FRAMES // len(problems))
     frames = FrameSet(problems, [diverse_steps(p, p.solving(), share) for p in problems], renderer)
-    found = find_camera(problems, frames, pairs, lens, starts, rng)
+    found = find_camera(problems, frames, pairs, lens, starts, rng, masks)
     final = found.estimate
     if final.covariance is None:
         return _nothing("the robot was not found in view")
     K = zoomed(lens.K, final.log_zoom)
-    fit = measure_fit(problems, K, final.pose, final.late, renderer)
+    fit = measure_fit(problems, K, final.pose, final.late, renderer, masks)
     scale = problems[0].scale
     covariance = final.covariance[:6, :6]
     quality: dict[str, float | None] = vars(fit) | {

@@ -7,12 +7,13 @@ import pytest
 
 import reconstruction.camera
 from pipeline.camera import choose_camera
-from reconstruction.camera import WristSolution
+from pipeline.plan import _masks
+from reconstruction.camera import CameraSolution, WristSolution, sam_masks
 from reconstruction.motion import solve_motion
 from robo4d.geometry import intrinsics
 from robots.kinematics import ee_poses
 from robots.models import get_robot
-from schemas.config import CameraConfig
+from schemas.config import CameraConfig, MasksConfig
 from schemas.episode import Calibration, CameraStream, Provenance, RobotTrajectory
 
 POSE = np.eye(4)
@@ -80,3 +81,31 @@ def test_a_hand_camera_of_unknown_lens_is_left_alone():
     choice = choose_camera(episode, stream("wrist"), None, None, None, CameraConfig())
     assert (choice.verdict, choice.calibration) == ("unsolved", None)
     assert "lens" in choice.why
+
+
+def test_a_configured_network_is_opened_and_handed_to_the_solver(monkeypatch):
+    asked = {}
+
+    def solve(*_, masks, **__):
+        asked["masks"] = masks
+        return CameraSolution(None, None, None, 0.0, "reject", "as told")
+
+    monkeypatch.setattr(reconstruction.camera, "solve_camera", solve)
+    monkeypatch.setattr(sam_masks, "open_sam", lambda model: f"opened {model}")
+    episode = SimpleNamespace(source="droid", time=np.arange(6) / 5.0)
+    view = SimpleNamespace(name="exterior", calibration=None, decode=None, size=lambda: (180, 320))
+    motion = SimpleNamespace(joints=None, fingers=None)
+    for masks, wanted in ((MasksConfig(), None), (MasksConfig(backend="sam", model="a/b"), "a/b")):
+        choose_camera(episode, view, None, motion, None, CameraConfig(masks=masks))
+        assert asked["masks"] == (wanted and f"opened {wanted}")
+
+
+def test_other_weights_make_other_shards(monkeypatch, tmp_path):
+    monkeypatch.setattr(sam_masks, "_versions", lambda: "torch==2 transformers==5")
+    config = MasksConfig(backend="sam", model=str(tmp_path))
+    (tmp_path / "model.safetensors").write_bytes(b"one")
+    first = _masks(config)
+    assert _masks(config) == first
+    (tmp_path / "model.safetensors").write_bytes(b"two")
+    assert _masks(config) != first
+    assert _masks(MasksConfig()) == ""

@@ -55,3 +55,11 @@ def test_the_shipped_default_is_the_default():
 def test_a_near_name_is_suggested():
     assert "did you mean 'bridge'" in did_you_mean("source", "brigde", ["droid", "bridge"])
     assert "there are: bridge, droid" in did_you_mean("source", "xyz", ["droid", "bridge"])
+
+
+def test_masks_want_a_backend_and_a_model_together():
+    given = load_config(None, ["camera.masks={backend: sam, model: facebook/sam-vit-base}"])
+    assert given.camera.masks.model == "facebook/sam-vit-base"
+    for alone in ("camera.masks.backend=sam", "camera.masks.model=facebook/sam-vit-base"):
+        with pytest.raises(UsageError, match="set both, or neither"):
+            load_config(None, [alone])

@@ -59,6 +59,12 @@ def test_robot_depth_from_joints_is_the_truth_on_visible_robot_pixels(built):
     assert good / total >= 0.999
 
 
+def test_the_robots_surface_lies_on_the_scene_where_the_camera_is_exact(built):
+    samples, _ = built
+    for sample in samples:
+        assert sample.meta["quality"]["robot_residual_m"] < 1e-3
+
+
 def test_robot_mask_is_the_truth(built):
     samples, folder = built
     for sample in samples:

@@ -7,11 +7,15 @@ import pytest
 
 from benchmarks._camera_clips import CameraClip, get_clip
 from benchmarks._camera_film import FilmOptions
-from benchmarks._camera_trials import problem_of
+from benchmarks._camera_trials import displaced, judged, problem_of
+from benchmarks._degraded_masks import DegradedMasks
 from reconstruction.camera import CameraProblem, score_pose, solve_camera
-from reconstruction.camera.solve import judge
+from reconstruction.camera.problem import diverse_steps
+from reconstruction.camera.refine import Estimate, FrameSet, refine
+from reconstruction.camera.solve import _BY_MASKS, judge
 from robo4d.geometry import intrinsics, rotation_angle
 from robots.models import get_robot
+from robots.rasterizer import RobotRasterizer
 
 pytestmark = pytest.mark.slow
 
@@ -46,6 +50,40 @@ def test_the_true_pose_scores_well_and_a_stale_one_is_told_by_score_alone(clip, 
     assert true["edge_share"] > 0.7 > 0.6 > wrong["edge_share"]
     assert true["silhouette_iou"] > wrong["silhouette_iou"] + 0.1
     assert solution.quality["edge_share"] == pytest.approx(true["edge_share"], abs=0.1)
+
+
+class OfSomethingElse:
+    """A backend that takes one and the same place for the robot, whatever it is asked."""
+
+    def __call__(self, frames, prompts):
+        shares = np.zeros(frames.shape[:3], np.float32)
+        shares[:, 20:90, 30:140] = 1
+        return shares
+
+
+def test_degraded_masks_help_and_wrong_ones_do_no_harm(clip, solution):
+    true = solve_camera([problem_of(clip)], clip.K, masks=DegradedMasks(clip))
+    wrong = solve_camera([problem_of(clip)], clip.K, masks=OfSomethingElse())
+    for found in (true, wrong):
+        off = np.linalg.norm(found.base_from_camera[:3, 3] - clip.base_from_camera[:3, 3])
+        turn = rotation_angle(found.base_from_camera[:3, :3], clip.base_from_camera[:3, :3])
+        assert np.degrees(turn) < 0.6
+        assert off < 0.012
+        assert found.verdict in ("good", "usable")
+    assert solution.quality["mask_iou"] is None
+    assert true.quality["mask_iou"] > 0.8 > 0.5 > wrong.quality["mask_iou"]
+    assert np.array_equal(wrong.base_from_camera, solution.base_from_camera)
+
+
+def test_masks_lead_from_pixels_off_by_themselves(clip):
+    problem = problem_of(clip)
+    renderer = RobotRasterizer(problem.robot, *problem.working_size)
+    frames = FrameSet([problem], [diverse_steps(problem, problem.solving(), 24)], renderer)
+    pose = displaced(clip.base_from_camera, np.radians(6), 0.05, np.random.default_rng(2))
+    frames.ask(DegradedMasks(clip), clip.K, Estimate(pose))
+    led = refine(frames, Estimate(pose), clip.K, 0.0, _BY_MASKS, np.random.default_rng(0))
+    assert judged(clip, pose, clip.K)["px"] > 10
+    assert judged(clip, led.pose, clip.K)["px"] < 1.5
 
 
 def test_a_robot_that_does_not_move_is_not_guessed_at(clip):
