@@ -92,9 +92,14 @@ def test_a_configured_network_is_opened_and_handed_to_the_solver(monkeypatch):
 
     monkeypatch.setattr(reconstruction.camera, "solve_camera", solve)
     monkeypatch.setattr(sam_masks, "open_sam", lambda model: f"opened {model}")
-    episode = SimpleNamespace(source="droid", time=np.arange(6) / 5.0)
-    view = SimpleNamespace(name="exterior", calibration=None, decode=None, size=lambda: (180, 320))
-    motion = SimpleNamespace(joints=None, fingers=None)
+    episode = SimpleNamespace(source="droid", time=np.arange(6) / 5.0, actions={})
+    view = SimpleNamespace(
+        name="exterior",
+        calibration=None,
+        decode=lambda steps: np.zeros((len(steps), 180, 320, 3), np.uint8),
+        size=lambda: (180, 320),
+    )
+    motion = SimpleNamespace(joints=np.zeros((6, 7)), fingers=np.zeros(6))
     for masks, wanted in ((MasksConfig(), None), (MasksConfig(backend="sam", model="a/b"), "a/b")):
         choose_camera(episode, view, None, motion, None, CameraConfig(masks=masks))
         assert asked["masks"] == (wanted and f"opened {wanted}")

@@ -99,7 +99,7 @@ def solve(monkeypatch):
         def place(problem):
             return int(problem.decode(np.arange(1))[0, 0, 0, 0])
 
-        def solve_camera(problems, K, *, spread, seed):
+        def solve_camera(problems, K, *, spread, seed, masks):
             places = [place(problem) for problem in problems]
             asked.append(places)
             most = max(places, key=places.count)
@@ -109,7 +109,7 @@ def solve(monkeypatch):
                 return CameraSolution(None, None, None, 0.0, "reject", "as told")
             return CameraSolution(pose, K, np.eye(6), 0.0, "good", "as told", {"edge_share": 0.8})
 
-        def score_pose(problems, K, pose, late):
+        def score_pose(problems, K, pose, late, masks):
             return {"edge_share": 0.7 if place(problems[0]) == pose[0, 3] else 0.2}
 
         monkeypatch.setattr(reconstruction.camera, "solve_camera", solve_camera)

@@ -10,9 +10,10 @@ from benchmarks._camera_film import FilmOptions
 from benchmarks._camera_trials import displaced, judged, problem_of
 from benchmarks._degraded_masks import DegradedMasks
 from reconstruction.camera import CameraProblem, score_pose, solve_camera
+from reconstruction.camera.follow import _BY_MASKS
 from reconstruction.camera.problem import diverse_steps
 from reconstruction.camera.refine import Estimate, FrameSet, refine
-from reconstruction.camera.solve import _BY_MASKS, judge
+from reconstruction.camera.solve import judge
 from robo4d.geometry import intrinsics, rotation_angle
 from robots.models import get_robot
 from robots.rasterizer import RobotRasterizer
@@ -80,7 +81,7 @@ def test_masks_lead_from_pixels_off_by_themselves(clip):
     renderer = RobotRasterizer(problem.robot, *problem.working_size)
     frames = FrameSet([problem], [diverse_steps(problem, problem.solving(), 24)], renderer)
     pose = displaced(clip.base_from_camera, np.radians(6), 0.05, np.random.default_rng(2))
-    frames.ask(DegradedMasks(clip), clip.K, Estimate(pose))
+    frames.ask(DegradedMasks(clip), clip.K, pose, 0.0)
     led = refine(frames, Estimate(pose), clip.K, 0.0, _BY_MASKS, np.random.default_rng(0))
     assert judged(clip, pose, clip.K)["px"] > 10
     assert judged(clip, led.pose, clip.K)["px"] < 1.5
