@@ -2,8 +2,9 @@
 
 Blocks of eight steps go to one half and the other by turns, so that each keeps pairs of
 neighbours. Nothing is shared but the guessed focal length; views that a half rejects are told.
+With --lens both halves take the focal length that all frames gave, as one lens has only one.
 
-    python -m benchmarks.camera_halves --data ../shared/data/droid_rlds
+    python -m benchmarks.camera_halves --data ../shared/data/droid_rlds [--lens]
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ _BLOCK = 8
 def main() -> None:
     parse = parser(__doc__)
     parse.add_argument("--data", required=True, help="the sample's folder")
+    parse.add_argument("--lens", action="store_true", help="with the whole view's focal length")
     args = parse.parse_args()
     machine = print_header("One camera from two halves of its frames")
     source = open_source("droid", args.data)
@@ -38,9 +40,8 @@ def main() -> None:
         for episode in (source.read(ref, split, None) for ref in refs):
             for name, stream in episode.cameras.items():
                 if "wrist" not in name:
-                    rows.append(
-                        {"episode": episode.id, "camera": name, **_compared(episode, stream)}
-                    )
+                    compared = _compared(episode, stream, args.lens)
+                    rows.append({"episode": episode.id, "camera": name, **compared})
                     print(rows[-1], flush=True)
     for kind, chosen in (
         ("all", rows),
@@ -51,10 +52,11 @@ def main() -> None:
     write_json(args.json, {"machine": machine, "views": rows})
 
 
-def _compared(episode: Episode, stream: CameraStream) -> dict[str, object]:
+def _compared(episode: Episode, stream: CameraStream, one_lens: bool) -> dict[str, object]:
     steps = np.arange(len(episode))
     odd = steps // _BLOCK % 2 == 1
-    first, second = (_solved(episode, stream, steps[half]) for half in (~odd, odd))
+    K = _solved(episode, stream, steps).K if one_lens else None
+    first, second = (_solved(episode, stream, steps[half], K) for half in (~odd, odd))
     a, b = first.base_from_camera, second.base_from_camera
     known = a is not None and b is not None
     return {
@@ -65,7 +67,12 @@ def _compared(episode: Episode, stream: CameraStream) -> dict[str, object]:
     }
 
 
-def _solved(episode: Episode, stream: CameraStream, steps: NDArray[np.int64]) -> CameraSolution:
+def _solved(
+    episode: Episode,
+    stream: CameraStream,
+    steps: NDArray[np.int64],
+    lens: NDArray[np.floating] | None = None,
+) -> CameraSolution:
     log = episode.robot
     assert log.joints is not None  # DROID logs them
     problem = CameraProblem(
@@ -77,6 +84,8 @@ def _solved(episode: Episode, stream: CameraStream, steps: NDArray[np.int64]) ->
         episode.time[steps],
     )
     K, spread = lens_of("droid", stream.size(), None, CameraConfig())
+    if lens is not None:
+        K, spread = lens, 0.0
     return solve_camera([problem], K, spread=spread)
 
 

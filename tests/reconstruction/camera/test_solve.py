@@ -114,8 +114,10 @@ def test_a_single_measure_does_not_make_a_camera():
     assert judge(sound)[0] == "good"
     assert judge(sound | {"position_sd_m": 0.009})[0] == "usable"
     assert judge(sound | {"rotation_sd_rad": 0.012})[0] == "usable"
+    assert judge(sound | {"edge_share": 0.63, "flow_score": 0.7})[0] == "usable"
     for poor in (
         {"edge_share": 0.4},
+        {"edge_share": 0.63, "flow_score": 0.4},
         {"flow_score": 0.1},
         {"position_sd_m": 0.1},
         {"agreeing_starts": 1.0},
