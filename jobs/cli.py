@@ -7,7 +7,6 @@ than `quarantine.max_share` allows.
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,16 +16,16 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from jobs import _show
+from jobs._inputs import InputError, plan_inputs
 from schemas.reasons import UsageError
 
 if TYPE_CHECKING:
     from robo4d import Dataset
     from robo4d.shard import ShardIndex
-    from schemas.plan import BuildPlan, ShardTask
+    from schemas.plan import ShardTask
 
 FAILED, USAGE, TOO_MUCH_QUARANTINE = 1, 2, 3
 
@@ -61,7 +60,7 @@ def plan(
 ) -> None:
     """Show which records go into which shard, without building anything."""
     with _explain():
-        made = _make_plan(sources, data, config, overrides)
+        made = plan_inputs(sources, data, config, overrides)
     if as_json:
         print(made.model_dump_json())
         return
@@ -89,11 +88,11 @@ def build(
     from pipeline.publish import OutputError
 
     with _explain():
-        made = _make_plan(sources, data, config, overrides)
+        made = plan_inputs(sources, data, config, overrides)
         target = out or Path("out") / "-".join(part.source for part in made.sources)
         _show.announce(made)
         began, skipped = time.monotonic(), 0
-        with _progress() as progress:
+        with _show.progress() as progress:
             bar = progress.add_task("shards", total=len(made.shards))
 
             def done(task: ShardTask, index: ShardIndex, was_there: bool) -> None:
@@ -124,7 +123,7 @@ def verify(out: Path, as_json: Json = False) -> None:
     """Check a finished build: hash every shard, decode every sample, account for every episode."""
     from pipeline.verify import verify as run
 
-    with _explain(), _progress() as progress:
+    with _explain(), _show.progress() as progress:
         bar = progress.add_task("verify", total=None)
         verdict = run(out, lambda n, total: progress.update(bar, completed=n, total=total))
     if as_json:
@@ -210,7 +209,7 @@ def overlay(
     """
     from jobs._overlay import draw_samples, print_drawn
 
-    with _explain(), _progress() as progress:
+    with _explain(), _show.progress() as progress:
         data = _open(where, key)
         bar = progress.add_task("samples", total=min(limit, len(data)) if key is None else 1)
         done = draw_samples(data, key, out, limit, lambda n: progress.update(bar, completed=n))
@@ -230,7 +229,7 @@ def twin(
     """Simulate a small data set in a source's published layout, with ground truth beside it."""
     from simulation.twin import make_twin
 
-    with _explain(), _progress() as progress:
+    with _explain(), _show.progress() as progress:
         bar = progress.add_task("episodes", total=episodes)
         path = make_twin(
             source,
@@ -262,7 +261,7 @@ def rollout(
     """
     from simulation.rollout import RolloutFailed, roll_out
 
-    with _explain(), _progress() as progress:
+    with _explain(), _show.progress() as progress:
         bar = progress.add_task("episodes", total=episodes)
         try:
             made = roll_out(
@@ -294,88 +293,19 @@ def _open(where: str, key: str | None) -> Dataset:
     return data
 
 
-def _make_plan(
-    sources: list[str], data: str | None, config: Path | None, overrides: list[str] | None
-) -> BuildPlan:
-    from converters import check_source
-    from pipeline.plan import make_plan
-    from schemas.config import load_config
-
-    settings = load_config(config, overrides or ())
-    inputs: dict[str, str] = {}
-    for source in sources:
-        name, _, place = source.partition("=")
-        check_source(name)  # an unknown source is said before a twin is made for it
-        if name in inputs:
-            raise UsageError(f"--source {name} is given twice")
-        inputs[name] = place
-    if data is not None:
-        if len(inputs) > 1 or any(inputs.values()):
-            raise UsageError("--data goes with one --source NAME; else give --source NAME=DATA")
-        inputs = dict.fromkeys(inputs, data)
-    inputs = {name: place or _twin(name) for name, place in inputs.items()}
-    return make_plan(inputs, settings, _cache() / "index")
-
-
-def _twin(source: str) -> str:
-    """The data set of the source's twin, made on first use."""
-    from simulation.twin import default_twin
-
-    if source == "libero":
-        return _rollouts()
-    with _progress() as progress:
-        bar = progress.add_task(f"simulating a twin of {source}, once", total=None)
-        made = default_twin(
-            source,
-            _cache() / "twins",
-            progress=lambda n, total: progress.update(bar, completed=n, total=total),
-        )
-    return str(made)
-
-
-def _rollouts() -> str:
-    """LIBERO episodes in the place of a twin, made on first use."""
-    from simulation.rollout import RolloutFailed, default_rollouts
-
-    with _progress() as progress:
-        bar = progress.add_task("rolling out episodes in LIBERO, once", total=None)
-        try:
-            made = default_rollouts(
-                _cache() / "twins",
-                progress=lambda n, total: progress.update(bar, completed=n, total=total),
-            )
-        except RolloutFailed as error:
-            _fail(str(error), FAILED)
-    return str(made)
-
-
-def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("ROBO4D_CACHE") or Path(base) / "robo4d")
-
-
 @contextmanager
 def _explain() -> Iterator[None]:
     try:
         yield
     except UsageError as error:
         _fail(str(error), USAGE)
+    except InputError as error:
+        _fail(str(error), FAILED)
 
 
 def _fail(message: str, code: int) -> NoReturn:
     _show.say.print(f"[red]error:[/] {escape(message)}", soft_wrap=True)
     raise typer.Exit(code)
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=_show.say,
-        transient=True,
-    )
 
 
 if __name__ == "__main__":
