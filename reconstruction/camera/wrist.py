@@ -17,15 +17,8 @@ from numpy.typing import NDArray
 from reconstruction.camera.problem import CameraProblem
 from reconstruction.camera.refine import zoomed
 from reconstruction.camera.solve import Verdict
-from reconstruction.camera.wrist_bundle import (
-    ZOOM,
-    Bundle,
-    Hand,
-    Mount,
-    adjust,
-    misses,
-    triangulate,
-)
+from reconstruction.camera.wrist_bundle import ZOOM, Bundle, adjust, triangulate
+from reconstruction.camera.wrist_hand import Hand, Mount, misses
 from reconstruction.camera.wrist_outline import OutlineFit, doubt, fit_outline, outline_at
 from reconstruction.camera.wrist_search import search_mount, widest_pairs
 from reconstruction.camera.wrist_tracks import Tracks, follow_points

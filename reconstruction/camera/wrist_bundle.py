@@ -10,7 +10,6 @@ Bundle Adjustment - A Modern Synthesis, 2000).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,73 +17,22 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.spatial.transform import Rotation
 
-from reconstruction.camera.problem import CameraProblem
 from reconstruction.camera.refine import LATE_SPREAD, LATEST, zoomed
+from reconstruction.camera.wrist_hand import NEAREST, Hand, Mount, into, misses
 from reconstruction.camera.wrist_search import LEVER, rays_of
 from reconstruction.camera.wrist_tracks import Tracks
-from robo4d.geometry import invert, make_pose
-from robots.kinematics import ee_poses
+from robo4d.geometry import make_pose
 
 Floats = NDArray[np.floating]
 TURN, SHIFT, ZOOM, LATE = slice(0, 3), slice(3, 6), 6, 7
 _OWN = 8  # unknowns beside joints
 # rad by which a logged joint may be off: encoders' noise, play, clocks that jitter.
 _JOINT_SPREAD = 1e-3
-_EPSILON = 1e-5  # rad, for derivatives of forward kinematics
-_NEAREST, _FARTHEST = 0.02, 20.0  # m
+_FARTHEST = 20.0  # m
 _ROUNDS = 25
 _STEP = 0.1  # rad, m, and share of the focal length, at most in one round
 _FEWEST = 30  # tracks
 _NOISE = 0.3  # pixels, least
-
-
-@dataclass(frozen=True)
-class Mount:
-    """A camera on a hand at the working size.
-
-    Attributes:
-        pose: ee_from_camera (4, 4).
-        log_zoom: logarithm of the focal length over the guess.
-        late: s by which images lag behind the joints.
-    """
-
-    pose: Floats
-    log_zoom: float = 0.0
-    late: float = 0.0
-
-
-class Hand:
-    """The hand's path through all frames of some clips, one clip after the other."""
-
-    def __init__(self, problems: Sequence[CameraProblem]) -> None:
-        self._problems, self._robot = problems, problems[0].robot
-        self.dt = float(np.median(np.concatenate([np.diff(p.time) for p in problems])))
-        self.shape = (sum(map(len, problems)), problems[0].joints.shape[1])
-
-    def joints(self, late: float) -> Floats:
-        """(F, J) rad, ``late`` s before each frame."""
-        return np.concatenate([p.states_at(p.time - late)[0] for p in self._problems])
-
-    def ee(self, late: float = 0.0, offset: Floats | float = 0.0) -> Floats:
-        """base_from_ee (F, 4, 4), of joints that are ``offset`` (F, J) rad off the log."""
-        return ee_poses(self._robot, self.joints(late) + offset)
-
-    def speeds(self, late: float, offset: Floats) -> tuple[Floats, Floats]:
-        """(F, 4, 4) and (F, J, 4, 4): d(point) = speed @ point by time and by each joint.
-
-        Of points that ride on the hand.
-        """
-        joints = self.joints(late) + offset
-        back = invert(ee_poses(self._robot, joints))
-        ahead, behind = (self.joints(late + d) for d in (-self.dt / 2, self.dt / 2))
-        change = ee_poses(self._robot, ahead + offset) - ee_poses(self._robot, behind + offset)
-        by_joint = [
-            (ee_poses(self._robot, joints + step) - ee_poses(self._robot, joints - step))
-            / (2 * _EPSILON)
-            @ back
-            for step in _EPSILON * np.eye(self.shape[1])
-        ]
-        return np.asarray(change / self.dt @ back), np.stack(by_joint, 1)
 
 
 @dataclass(frozen=True)
@@ -128,7 +76,7 @@ def adjust(
         return None
     scale = 4 * wrong
     for _ in range(_ROUNDS):
-        if (misses(tracks, hand, K, mount, offset, points)[1] > _NEAREST).sum() < _FEWEST:
+        if (misses(tracks, hand, K, mount, offset, points)[1] > NEAREST).sum() < _FEWEST:
             return None
         system = _System(tracks, hand, K, spread, mount, offset, points, scale)
         change, moved, turned = system.solve()
@@ -158,18 +106,6 @@ def triangulate(tracks: Tracks, hand: Hand, K: Floats, mount: Mount, offset: Flo
     return points
 
 
-def misses(
-    tracks: Tracks, hand: Hand, K: Floats, mount: Mount, offset: Floats, points: Floats
-) -> tuple[Floats, Floats]:
-    """(N, 2) pixels, observed less predicted, and depths (N,) in m."""
-    K = zoomed(K, mount.log_zoom)
-    cameras = (hand.ee(mount.late, offset) @ mount.pose)[tracks.frame]
-    there = _into(cameras, points[tracks.track])
-    depth = there[:, 2]
-    safe = np.where(depth > _NEAREST, depth, np.nan)
-    return tracks.pixel - there[:, :2] / safe[:, None] * [K[0, 0], K[1, 1]] - K[:2, 2], depth
-
-
 class _System:
     """The normal equations at one state, points eliminated."""
 
@@ -186,7 +122,7 @@ class _System:
     ) -> None:
         self._shape = hand.shape
         residual, depth = misses(tracks, hand, K, mount, offset, points)
-        ahead = depth > _NEAREST
+        ahead = depth > NEAREST
         self.residual = np.where(ahead[:, None], residual, 0.0)
         squared = (self.residual**2).sum(1)
         # Geman and McClure's.
@@ -291,7 +227,7 @@ def _derivatives(
         for moves in (s if s.ndim == 4 else s[:, None] for s in hand.speeds(mount.late, offset))
     )  # (F, n, 3, 4)
     placed = points[tracks.track]
-    there = np.where(ahead[:, None], _into(cameras[tracks.frame], placed), 1.0)
+    there = np.where(ahead[:, None], into(cameras[tracks.frame], placed), 1.0)
     x, y, z = there.T
     fx, fy, o = lens[0, 0], lens[1, 1], np.zeros_like(z)
     by_there = np.stack(
@@ -322,14 +258,8 @@ def _usable(
     tracks, points = tracks.where(found[tracks.track]), points[found]
     _, depth = misses(tracks, hand, K, mount, offset, points)
     whole = np.ones(len(points), bool)
-    np.logical_and.at(whole, tracks.track, (depth > _NEAREST) & (depth < _FARTHEST))
+    np.logical_and.at(whole, tracks.track, (depth > NEAREST) & (depth < _FARTHEST))
     return tracks.where(whole[tracks.track]), points[whole]
-
-
-def _into(cameras: Floats, points: Floats) -> Floats:
-    """Points (N, 3) of the base in cameras (N, 4, 4)."""
-    away = (points - cameras[:, :3, 3])[..., None]
-    return np.asarray((np.swapaxes(cameras[:, :3, :3], 1, 2) @ away)[..., 0])
 
 
 def _summed(values: Floats, tracks: Tracks) -> Floats:

@@ -13,7 +13,8 @@ from scipy.spatial.transform import Rotation
 
 from reconstruction.camera import CameraProblem, solve_wrist
 from reconstruction.camera.wrist import _liveliest, judge_mount
-from reconstruction.camera.wrist_bundle import Hand, Mount, adjust, triangulate
+from reconstruction.camera.wrist_bundle import adjust, triangulate
+from reconstruction.camera.wrist_hand import Hand, Mount
 from reconstruction.camera.wrist_search import rays_of, search_mount, widest_pairs
 from reconstruction.camera.wrist_tracks import Tracks, follow_points
 from robo4d.geometry import intrinsics, invert, make_pose, rotation_angle
