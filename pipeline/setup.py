@@ -126,7 +126,7 @@ def _solve_shared(
     views: Sequence[tuple[Prepared, str]], config: CameraConfig
 ) -> list[CameraChoice | None]:
     """A choice for each view of one camera; None for those that are to be solved alone."""
-    from reconstruction.camera import CameraProblem
+    from reconstruction.camera import CameraProblem, is_confirmed
     from reconstruction.camera.moved import group_clips, still_sections
 
     problems = [
@@ -144,13 +144,17 @@ def _solve_shared(
     out: list[CameraChoice | None] = [None] * len(views)
 
     def solve(members: list[int]) -> list[int]:
-        """Put what was found into ``out``; those that agree, none where all are rejected."""
+        """Put what was found into ``out``; those that agree, none where images confirm no pose.
+
+        One that they hold loosely is told to all: fewer clips would hold it looser.
+        """
         found = _solve_together([problems[i] for i in members], source, config)
         agreed = [i for i, choice in zip(members, found, strict=True) if choice is not None]
         if len(agreed) > 1:
             for i, choice in zip(members, found, strict=True):
                 out[i] = choice
-        return [] if all(c is not None and c.calibration is None for c in found) else agreed
+        nowhere = all(c is not None and not is_confirmed(c.quality) for c in found)
+        return [] if nowhere else agreed
 
     whole = left = [i for i, problem in enumerate(problems) if not still_sections(problem).jumps]
     agreed = whole

@@ -1,13 +1,14 @@
 """Where a camera stands against the robot's base or its hand, solved from the robot's motion."""
 
 from reconstruction.camera.problem import CameraProblem
-from reconstruction.camera.solve import CameraSolution, score_pose, solve_camera
+from reconstruction.camera.solve import CameraSolution, is_confirmed, score_pose, solve_camera
 from reconstruction.camera.wrist import WristSolution, score_mount, solve_wrist
 
 __all__ = [
     "CameraProblem",
     "CameraSolution",
     "WristSolution",
+    "is_confirmed",
     "score_mount",
     "score_pose",
     "solve_camera",

@@ -158,6 +158,12 @@ def _solve(
     )
 
 
+def is_confirmed(quality: dict[str, float | None]) -> bool:
+    """Whether images confirm a camera at all, however loosely they hold it."""
+    outline, flow = quality.get("edge_share") or 0.0, quality.get("flow_score") or 0.0
+    return any(outline >= least and flow >= also for least, also in _USABLE)
+
+
 def judge(quality: dict[str, float | None]) -> tuple[Verdict, str]:
     """The verdict on a camera, by its measures, and why."""
     outline, flow = quality["edge_share"] or 0.0, quality["flow_score"] or 0.0
@@ -166,7 +172,7 @@ def judge(quality: dict[str, float | None]) -> tuple[Verdict, str]:
     says = f"{outline:.0%} of the outline has an image edge, flow score {flow:.2f}"
     if not (position <= _LOOSE[0] and turn <= _LOOSE[1]):  # nan neither
         return "reject", f"the pose is loose: {1000 * position:.0f} mm, {np.degrees(turn):.1f} deg"
-    if not any(outline >= least and flow >= also for least, also in _USABLE):
+    if not is_confirmed(quality):
         return "reject", says
     says += f", {agreeing:.0f} starts agree, to {1000 * position:.0f} mm"
     if agreeing < AGREEING:

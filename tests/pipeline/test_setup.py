@@ -93,7 +93,7 @@ def solve(monkeypatch):
     than 10 look alike to the background.
     """
 
-    def run(pool, still=lambda _: True, rejected=(), mixes=True):
+    def run(pool, still=lambda _: True, rejected=(), loose=(), mixes=True):
         asked = []
 
         def place(problem):
@@ -107,10 +107,13 @@ def solve(monkeypatch):
             pose[0, 3] = most
             if most in rejected or (np.ptp(places) >= 10 and not mixes):
                 return CameraSolution(None, None, None, 0.0, "reject", "as told")
-            return CameraSolution(pose, K, np.eye(6), 0.0, "good", "as told", {"edge_share": 0.8})
+            verdict = "reject" if most in loose else "good"
+            fit = {"edge_share": 0.8, "flow_score": 0.5}
+            return CameraSolution(pose, K, np.eye(6), 0.0, verdict, "as told", fit)
 
         def score_pose(problems, K, pose, late, masks):
-            return {"edge_share": 0.7 if place(problems[0]) == pose[0, 3] else 0.2}
+            outline = 0.7 if place(problems[0]) == pose[0, 3] else 0.2
+            return {"edge_share": outline, "flow_score": 0.5}
 
         monkeypatch.setattr(reconstruction.camera, "solve_camera", solve_camera)
         monkeypatch.setattr(reconstruction.camera, "score_pose", score_pose)
@@ -151,6 +154,13 @@ def test_a_pool_that_is_rejected_is_parted_by_background(solve):
     found, asked = solve(pool, mixes=False)
     assert asked == [[50, 90, 50, 90, 200], [50, 50], [90, 90]]
     assert places_of(found) == [50, 90, 50, 90, None]
+
+
+def test_a_pool_whose_pose_is_only_loose_is_not_parted_as_parts_would_be_looser(solve):
+    pool = [prepared(stream(shown=s)) for s in (50, 50, 50, 90, 90)]
+    found, asked = solve(pool, loose=(50,))
+    assert asked == [[50, 50, 50, 90, 90]]
+    assert all(one["exterior_image_1_left"].verdict == "reject" for one in found)
 
 
 def test_those_that_do_not_confirm_a_pose_are_solved_again_among_themselves(solve):
