@@ -206,7 +206,7 @@ def _encode_camera(
         truth = open_truth(origin.data, episode.id, camera)
         exact = truth.calibration()
     choice = solved or choose_camera(episode, stream, exact, motion, robot, config.camera)
-    clip, choice = known_part(clip, choice, config.clip.min_frames)
+    clip, choice = known_part(clip, choice, episode.time, config.clip.min_frames)
     rgb = stream.decode(clip.steps)
     estimator = None if truth is None else SimulatorDepth(truth, clip.steps)
     renderer = renderers(robot, *rgb.shape[1:3]) if choice.calibration is not None else None

@@ -45,7 +45,7 @@ _WRIST_GUESS: dict[str, tuple[float, float, float]] = {
     "libero": (0.65161, 0.65161, 0.0),
 }
 
-# Frames in a row that a clip may lack while a camera is on its way: a fifth of a second to one.
+# Steps in a row that a clip may lack while a camera is on its way: a fifth of a second to one.
 _GAP = 3
 
 
@@ -177,24 +177,31 @@ def solve_alone(
     return replace(choice, shipped=shipped, shipped_quality=scores)
 
 
-def known_part(clip: ClipPlan, choice: CameraChoice, fewest: int) -> tuple[ClipPlan, CameraChoice]:
+def known_part(
+    clip: ClipPlan, choice: CameraChoice, time: Floats, fewest: int
+) -> tuple[ClipPlan, CameraChoice]:
     """The clip of a view whose camera is known at some of its steps only: the longest part of it.
 
     Steps at which a camera was on its way are left out like any that the images do not show; where
-    more than a few in a row are, the clip ends.
+    more than a few in a row are, the clip ends. What is left is spread as evenly as the clip was.
 
     Args:
+        time: (T,) s, of all the episode's steps.
         fewest: frames that a clip must have; with less the choice is a rejected one.
     """
     if choice.known is None or choice.calibration is None or choice.known[clip.steps].all():
         return clip, choice
-    kept = np.flatnonzero(choice.known[clip.steps])
+    span = np.arange(clip.steps[0], clip.steps[-1] + 1)
+    kept = span[choice.known[span]]
     parts = np.split(kept, np.flatnonzero(np.diff(kept) > _GAP + 1) + 1)
     longest = max(parts, key=len)
-    said = f"{choice.why}; {len(longest)} of the clip's {len(clip.steps)} steps have a camera"
-    if len(longest) < max(fewest, 1):
+    said = f"{choice.why}; {len(longest)} of the clip's {len(span)} steps have a camera"
+    if len(longest) < max(fewest, 2):
         return clip, replace(choice, calibration=None, verdict="reject", why=said)
-    return replace(clip, steps=clip.steps[longest]), replace(choice, why=said)
+    count = min(len(clip.steps), len(longest))
+    steps = longest[np.linspace(0, len(longest) - 1, count).round().astype(np.int64)]
+    fps = (count - 1) / float(time[steps[-1]] - time[steps[0]])
+    return replace(clip, steps=steps, fps=fps), replace(choice, why=said)
 
 
 def _solve_on_hand(

@@ -102,9 +102,13 @@ def solve_pool(pool: Sequence[Prepared], config: CameraConfig) -> list[Cameras]:
     devices: dict[tuple[str, tuple[int, int]], list[tuple[int, str]]] = {}
     for i, one in enumerate(pool):
         for name, stream in one.episode.cameras.items():
-            if _is_shared(stream):
+            if not _is_shared(stream):
+                continue
+            try:
                 device = (stream.setup or name, stream.size())
-                devices.setdefault(device, []).append((i, name))
+            except EpisodeError:
+                continue
+            devices.setdefault(device, []).append((i, name))
     for members in devices.values():
         if len(members) < 2:
             continue
@@ -126,7 +130,7 @@ def _solve_shared(
     views: Sequence[tuple[Prepared, str]], config: CameraConfig
 ) -> list[CameraChoice | None]:
     """A choice for each view of one camera; None for those that are to be solved alone."""
-    from reconstruction.camera import CameraProblem, is_confirmed
+    from reconstruction.camera import CameraProblem, is_confirmed, is_loose
     from reconstruction.camera.moved import group_clips, still_sections
 
     problems = [
@@ -144,17 +148,21 @@ def _solve_shared(
     out: list[CameraChoice | None] = [None] * len(views)
 
     def solve(members: list[int]) -> list[int]:
-        """Put what was found into ``out``; those that agree, none where images confirm no pose.
+        """Put what was found into ``out``; those that agree, none where all are rejected.
 
-        One that they hold loosely is told to all: fewer clips would hold it looser.
+        A pose of the whole pool that images confirm, and only hold too loosely, is told to all:
+        fewer clips would hold it looser.
         """
         found = _solve_together([problems[i] for i in members], source, config)
         agreed = [i for i, choice in zip(members, found, strict=True) if choice is not None]
         if len(agreed) > 1:
             for i, choice in zip(members, found, strict=True):
                 out[i] = choice
-        nowhere = all(c is not None and not is_confirmed(c.quality) for c in found)
-        return [] if nowhere else agreed
+        rejected = found[0] if all(c is not None and c.calibration is None for c in found) else None
+        if rejected is None:
+            return agreed
+        loose = is_confirmed(rejected.quality) and is_loose(rejected.quality)
+        return agreed if loose and members == whole else []
 
     whole = left = [i for i, problem in enumerate(problems) if not still_sections(problem).jumps]
     agreed = whole

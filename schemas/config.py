@@ -136,7 +136,7 @@ class MasksConfig(_Part):
         "none", description="sam: a promptable network by transformers (extra robo4d[masks])"
     )
     model: str | None = Field(
-        None, description="folder of its checkpoint, or a hub id owner/name, which is downloaded"
+        None, description="folder of its checkpoint, or hub:owner/name, which is downloaded"
     )
 
     @model_validator(mode="after")

@@ -78,7 +78,7 @@ class Found:
 
     Attributes:
         estimate: its ``covariance`` is None where the robot was lost from view.
-        agreeing: how many starts far apart ended there, itself counted.
+        agreeing: how many starts, far apart or of another search, ended there, itself counted.
         starts: how many were followed.
     """
 

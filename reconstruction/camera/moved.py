@@ -52,11 +52,14 @@ def still_sections(problem: CameraProblem) -> Stillness:
     """The sections over which a camera's background stays within `MOVED` pixels.
 
     A shake that ends where it began does not part a section. Pictures without texture cannot tell
-    and count as still.
+    and are passed over.
     """
     steps = np.unique(np.linspace(0, len(problem) - 1, _SAMPLES).round().astype(int))
     watch = _Watch(problem)
-    places, at = [0], [0]  # steps that each place is known by; the place of each sample
+    steps = steps[[_corners(watch.grey(int(step))) is not None for step in steps]]
+    if len(steps) == 0:
+        return Stillness(((0, len(problem)),), ())
+    places, at = [int(steps[0])], [0]  # steps that each place is known by; the place of each sample
     for step in steps[1:].tolist():
         recent = list(dict.fromkeys(reversed(at)))[:_RECENT]
         near = [place for place in recent if watch.same(places[place], step)][:1]
@@ -86,10 +89,11 @@ def group_clips(problems: Sequence[CameraProblem]) -> list[list[int]]:
     pictures tells: each belongs to the place, of those within `MOVED` pixels, that is nearest.
     """
     pictures = [grey_at(problem, 0) for problem in problems]
+    tells = [_corners(picture) is not None for picture in pictures]
     places: list[list[int]] = []
-    for i, picture in enumerate(pictures):
-        away = [background_shift(pictures[place[0]], picture) for place in places]
-        away = [0.0 if np.isnan(shift) else shift for shift in away]  # it cannot tell
+    # Those that cannot tell come last, and go with the first place.
+    for i in sorted(range(len(pictures)), key=lambda i: not tells[i]):
+        away = [background_shift(pictures[p[0]], pictures[i]) if tells[i] else 0.0 for p in places]
         if min(away, default=np.inf) > MOVED:
             places.append([i])
         else:
@@ -106,8 +110,8 @@ def background_shift(before: Grey, after: Grey) -> float:
     Returns:
         NaN: the first picture has too little texture; inf: it is not recognised in the second.
     """
-    begin = cv2.goodFeaturesToTrack(before, _CORNERS, 0.01, _APART, blockSize=5)
-    if begin is None or len(begin) < _FEWEST:
+    begin = _corners(before)
+    if begin is None:
         return np.nan
     there, found, _ = cv2.calcOpticalFlowPyrLK(before, after, begin, None, maxLevel=4)
     back, again, _ = cv2.calcOpticalFlowPyrLK(after, before, there, None, maxLevel=4)
@@ -117,6 +121,12 @@ def background_shift(before: Grey, after: Grey) -> float:
         moved = np.linalg.norm(there - begin, axis=2)[followed]
         return float(np.quantile(moved, _QUANTILE))
     return _recognised_shift(before, after)
+
+
+def _corners(picture: Grey) -> NDArray[np.float32] | None:
+    """(n, 1, 2) pixels; None of a picture with too little texture."""
+    found = cv2.goodFeaturesToTrack(picture, _CORNERS, 0.01, _APART, blockSize=5)
+    return None if found is None or len(found) < _FEWEST else found
 
 
 def grey_at(problem: CameraProblem, step: int) -> Grey:

@@ -20,10 +20,12 @@ from reconstruction.camera.learned_masks import Prompts
 from schemas.reasons import UsageError
 
 _SETTING = "camera.masks.model"
-_LIBRARIES = ("torch", "transformers")
+_LIBRARIES = ("torch", "torchvision", "transformers", "pillow")
 # Frames at once. At SAM's 1,024 pixels the largest encoder (ViT-H) takes some 3 GB for each.
 _BATCH = 4
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+# A folder that is not there must not become a download under a stranger's name.
+_HUB = "hub:"
+_HUB_ID = re.compile(r"hub:[\w-][\w.-]*/[\w.-]+")
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class SamMasks:
 
 @lru_cache(maxsize=1)
 def open_sam(model: str) -> SamMasks:
-    """The network in a folder, or of a hub id ``owner/name``; kept for the process' lifetime.
+    """The network in a folder, or of ``hub:owner/name``; kept for the process' lifetime.
 
     On the first GPU where torch sees one.
 
@@ -81,15 +83,19 @@ def open_sam(model: str) -> SamMasks:
     local = is_local(model)
     _versions()
     # Imported here: they take seconds to load, and most builds do without.
-    import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForMaskGeneration, AutoProcessor
 
+    where = model.removeprefix(_HUB)
+    # A checkpoint's own code is never run, and nobody is asked whether it may be.
+    how = {"local_files_only": local, "trust_remote_code": False}
     try:
         network, loaded = AutoModelForMaskGeneration.from_pretrained(
-            model, local_files_only=local, output_loading_info=True, use_safetensors=True
+            where, output_loading_info=True, use_safetensors=True, **how
         )
-        processor = AutoProcessor.from_pretrained(model, local_files_only=local)
-    except (OSError, ValueError) as error:  # what transformers raises for missing or odd files
+        processor = AutoProcessor.from_pretrained(where, **how)
+    # What transformers raises for missing, odd or broken files, and weights of another shape.
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UsageError(
             f"{_SETTING} is {model!r}: {error}; name a folder with config.json, "
             "preprocessor_config.json and model.safetensors of a SAM-family model"
@@ -99,8 +105,7 @@ def open_sam(model: str) -> SamMasks:
             f"{_SETTING} is {model!r}: {len(missing)} weights are not there, {missing[0]} first; "
             "name a checkpoint that is whole"
         )
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return SamMasks(network.eval().to(device), processor)
+    return SamMasks(network.eval().to(_device()), processor)
 
 
 def is_local(model: str) -> bool:
@@ -109,25 +114,26 @@ def is_local(model: str) -> bool:
     Raises:
         UsageError: neither.
     """
+    if _HUB_ID.fullmatch(model):
+        return False
     if Path(model).is_dir():
         return True
-    if _HUB_ID.fullmatch(model) and not model.startswith("."):
-        return False
     raise UsageError(
-        f"{_SETTING} is {model!r}: no folder here, nor a hub id; give the folder of a checkpoint, "
-        "or owner/name"
+        f"{_SETTING} is {model!r}: no such folder; give the folder of a checkpoint, "
+        "or hub:owner/name to download one"
     )
 
 
 def identity(model: str) -> str:
-    """What masks depend on, for fingerprints: the folder's files and the libraries' versions.
+    """What masks depend on, for fingerprints: the folder's files, the libraries' versions, and
+    whether a GPU computes them.
 
     Of a hub id only its name is known: what it names may change.
 
     Raises:
         UsageError: there is no such folder, or torch or transformers are not installed.
     """
-    digest = hashlib.sha256(_versions().encode())
+    digest = hashlib.sha256(f"{_versions()} {_device()}".encode())
     if not is_local(model):
         return f"{model}@{digest.hexdigest()}"
     for path in sorted(Path(model).iterdir()):
@@ -135,6 +141,12 @@ def identity(model: str) -> str:
             with path.open("rb") as file:
                 digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _versions() -> str:

@@ -164,13 +164,22 @@ def is_confirmed(quality: dict[str, float | None]) -> bool:
     return any(outline >= least and flow >= also for least, also in _USABLE)
 
 
+def is_loose(quality: dict[str, float | None]) -> bool:
+    """Whether a camera is held too loosely to be of use."""
+    position, turn = (
+        quality.get("position_sd_m") or np.inf,
+        quality.get("rotation_sd_rad") or np.inf,
+    )
+    return not (position <= _LOOSE[0] and turn <= _LOOSE[1])  # nan neither
+
+
 def judge(quality: dict[str, float | None]) -> tuple[Verdict, str]:
     """The verdict on a camera, by its measures, and why."""
     outline, flow = quality["edge_share"] or 0.0, quality["flow_score"] or 0.0
     agreeing = quality["agreeing_starts"] or 0.0
     position, turn = quality["position_sd_m"] or np.inf, quality["rotation_sd_rad"] or np.inf
     says = f"{outline:.0%} of the outline has an image edge, flow score {flow:.2f}"
-    if not (position <= _LOOSE[0] and turn <= _LOOSE[1]):  # nan neither
+    if is_loose(quality):
         return "reject", f"the pose is loose: {1000 * position:.0f} mm, {np.degrees(turn):.1f} deg"
     if not is_confirmed(quality):
         return "reject", says

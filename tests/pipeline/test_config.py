@@ -58,8 +58,8 @@ def test_a_near_name_is_suggested():
 
 
 def test_masks_want_a_backend_and_a_model_together():
-    given = load_config(None, ["camera.masks={backend: sam, model: facebook/sam-vit-base}"])
-    assert given.camera.masks.model == "facebook/sam-vit-base"
-    for alone in ("camera.masks.backend=sam", "camera.masks.model=facebook/sam-vit-base"):
+    given = load_config(None, ["camera.masks={backend: sam, model: hub:facebook/sam-vit-base}"])
+    assert given.camera.masks.model == "hub:facebook/sam-vit-base"
+    for alone in ("camera.masks.backend=sam", "camera.masks.model=hub:facebook/sam-vit-base"):
         with pytest.raises(UsageError, match="set both, or neither"):
             load_config(None, [alone])

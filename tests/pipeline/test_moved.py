@@ -22,6 +22,7 @@ from schemas.plan import ClipPlan
 
 K = intrinsics(130, 130, 160, 90)
 STEPS = 60
+TIME = np.arange(STEPS) / 15
 
 
 def pose(x: float) -> np.ndarray:
@@ -128,30 +129,44 @@ def plan(steps):
 
 
 def test_a_clip_leaves_out_the_steps_at_which_its_camera_was_on_the_way():
-    clip, choice = known_part(plan(range(0, 60, 2)), moved_choice((0, 21), (25, 60)), 2)
-    assert clip.steps.tolist() == [*range(0, 22, 2), *range(26, 60, 2)]
-    assert clip.fps == 7.5
-    assert "28 of the clip's 30 steps" in choice.why
+    clip, choice = known_part(plan(range(0, 60, 2)), moved_choice((0, 21), (24, 60)), TIME, 2)
+    assert (len(clip.steps), clip.steps[0], clip.steps[-1]) == (30, 0, 58)
+    assert not set(clip.steps.tolist()) & {21, 22, 23}
+    assert clip.fps == pytest.approx(29 / (58 / 15))
+    assert "56 of the clip's 59 steps" in choice.why
+
+
+def test_a_thinned_clip_of_a_moved_camera_is_filled_up_again_from_where_it_is_known():
+    clip, _ = known_part(
+        plan(range(0, 60, 6)),
+        moved_choice(
+            (0, 30),
+        ),
+        TIME,
+        8,
+    )
+    assert clip.steps.tolist() == np.linspace(0, 29, 10).round().tolist()
+    assert clip.fps == pytest.approx(9 / (29 / 15))
 
 
 def test_a_clip_ends_where_its_camera_is_unknown_for_longer():
-    clip, _ = known_part(plan(range(60)), moved_choice((0, 10), (20, 60)), 2)
+    clip, _ = known_part(plan(range(60)), moved_choice((0, 10), (20, 60)), TIME, 2)
     assert clip.steps.tolist() == list(range(20, 60))
 
 
 def test_a_clip_of_too_few_known_steps_has_no_camera_and_stays_whole():
     whole = plan(range(60))
-    clip, choice = known_part(whole, moved_choice((3, 7)), 5)
+    clip, choice = known_part(whole, moved_choice((3, 7)), TIME, 5)
     assert clip is whole
     assert (choice.calibration, choice.verdict) == (None, "reject")
-    beside, choice = known_part(plan(range(10)), moved_choice((20, 60)), 2)
+    beside, choice = known_part(plan(range(10)), moved_choice((20, 60)), TIME, 2)
     assert (len(beside.steps), choice.verdict) == (10, "reject")
 
 
 def test_a_clip_inside_one_place_is_not_touched():
     clip = plan(range(20, 50))
     choice = moved_choice((10, 60))
-    assert known_part(clip, choice, 2) == (clip, choice)
+    assert known_part(clip, choice, TIME, 2) == (clip, choice)
 
 
 def test_a_camera_on_a_driven_base_is_solved_where_the_base_stands_and_holds_throughout(choose):

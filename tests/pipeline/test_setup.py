@@ -93,7 +93,7 @@ def solve(monkeypatch):
     than 10 look alike to the background.
     """
 
-    def run(pool, still=lambda _: True, rejected=(), loose=(), mixes=True):
+    def run(pool, still=lambda _: True, rejected=(), loose=(), mixes=True, own=(0.7, 0.5)):
         asked = []
 
         def place(problem):
@@ -108,15 +108,17 @@ def solve(monkeypatch):
             if most in rejected or (np.ptp(places) >= 10 and not mixes):
                 return CameraSolution(None, None, None, 0.0, "reject", "as told")
             verdict = "reject" if most in loose else "good"
-            fit = {"edge_share": 0.8, "flow_score": 0.5}
+            fit = {"edge_share": 0.8, "flow_score": 0.5, "rotation_sd_rad": 0.004}
+            fit["position_sd_m"] = 0.05 if most in loose else 0.004
             return CameraSolution(pose, K, np.eye(6), 0.0, verdict, "as told", fit)
 
         def score_pose(problems, K, pose, late, masks):
-            outline = 0.7 if place(problems[0]) == pose[0, 3] else 0.2
-            return {"edge_share": outline, "flow_score": 0.5}
+            outline = own[0] if place(problems[0]) == pose[0, 3] else 0.2
+            return {"edge_share": outline, "flow_score": own[1]}
 
         monkeypatch.setattr(reconstruction.camera, "solve_camera", solve_camera)
         monkeypatch.setattr(reconstruction.camera, "score_pose", score_pose)
+        monkeypatch.setattr(reconstruction.camera.moved, "_corners", lambda picture: picture)
         monkeypatch.setattr(
             reconstruction.camera.moved,
             "background_shift",
@@ -161,6 +163,19 @@ def test_a_pool_whose_pose_is_only_loose_is_not_parted_as_parts_would_be_looser(
     found, asked = solve(pool, loose=(50,))
     assert asked == [[50, 50, 50, 90, 90]]
     assert all(one["exterior_image_1_left"].verdict == "reject" for one in found)
+
+
+def test_those_left_over_whose_pose_is_loose_are_solved_alone(solve):
+    pool = [prepared(stream(shown=s)) for s in (50, 50, 50, 90, 90)]
+    found, asked = solve(pool, loose=(90,))
+    assert asked == [[50, 50, 50, 90, 90], [90, 90]]
+    assert places_of(found) == [50, 50, 50, None, None]
+
+
+def test_a_pool_that_is_accepted_is_kept_whatever_each_clip_says_by_itself(solve):
+    pool = [prepared(stream(shown=s)) for s in (50, 50, 90, 90)]
+    found, _ = solve(pool, own=(0.62, 0.3))
+    assert all(one["exterior_image_1_left"].verdict == "good" for one in found[:2])
 
 
 def test_those_that_do_not_confirm_a_pose_are_solved_again_among_themselves(solve):

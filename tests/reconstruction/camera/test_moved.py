@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks._moved_film import film_moved
-from reconstruction.camera.moved import MOVED, background_shift, still_sections
+from reconstruction.camera.moved import MOVED, background_shift, group_clips, still_sections
 from reconstruction.camera.problem import CameraProblem
 from reconstruction.camera.sections import solve_sections
 from robo4d.geometry import rotation_angle
@@ -122,6 +122,23 @@ def test_pictures_that_show_nothing_cannot_tell():
     grey = np.full((HEIGHT, WIDTH), 90, np.uint8)
     assert np.isnan(background_shift(grey, grey))
     assert still_sections(problem(np.repeat(grey[None, ..., None], 3, 3)[[0] * 20])).jumps == ()
+
+
+@pytest.mark.parametrize("dark", [[0], [STEPS - 1], range(25, 40), [0, 1, STEPS - 1]])
+def test_black_pictures_are_passed_over(dark):
+    frames = views(shifted())
+    frames[list(dark)] = 0
+    assert still_sections(problem(frames)).jumps == ()
+    frames = views(shifted((45, 10)))
+    frames[list(dark)] = 0
+    (first, past), (second, end) = still_sections(problem(frames)).sections
+    assert (first, past, second, end) == (0, 45, 45, STEPS)
+
+
+def test_a_clip_that_begins_in_the_dark_is_no_place_for_all_others():
+    black = np.zeros((STEPS, HEIGHT, WIDTH, 3), np.uint8)
+    clips = [problem(f) for f in (black, views(shifted()), views(shifted(), 1), views(shifted()))]
+    assert [sorted(place) for place in group_clips(clips)] == [[0, 1, 3], [2]]
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])

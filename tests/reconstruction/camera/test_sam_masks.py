@@ -5,6 +5,7 @@ What needs torch and transformers skips without them: pip install 'robo4d[masks]
 
 from __future__ import annotations
 
+import json
 from importlib.util import find_spec
 from types import SimpleNamespace
 
@@ -174,6 +175,21 @@ def test_a_checkpoint_without_all_its_weights_is_refused(folder):
 
 
 @needs_torch
+@pytest.mark.parametrize("what", ["cut", "code"])
+def test_a_broken_checkpoint_or_one_with_code_is_refused_in_words(folder, what):
+    if what == "cut":
+        whole = (folder / "model.safetensors").read_bytes()
+        (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    else:
+        config = json.loads((folder / "config.json").read_text())
+        config |= {"model_type": "odd", "auto_map": {"AutoConfig": "code.Odd"}}
+        (folder / "config.json").write_text(json.dumps(config))
+        (folder / "code.py").write_text("raise SystemExit('it was run')")
+    with pytest.raises(UsageError, match="name a folder with config.json"):
+        open_sam(str(folder))
+
+
+@needs_torch
 def test_a_folder_without_a_checkpoint_is_refused_in_words(tmp_path):
     with pytest.raises(UsageError, match="name a folder with config.json"):
         open_sam(str(tmp_path))
@@ -181,8 +197,8 @@ def test_a_folder_without_a_checkpoint_is_refused_in_words(tmp_path):
 
 def test_a_model_is_a_folder_or_a_hub_id(tmp_path):
     assert is_local(str(tmp_path))
-    assert not is_local("facebook/sam-vit-base")
-    for wrong in ("/nowhere/sam", "sam", "../sam", "a/b/c"):
+    assert not is_local("hub:facebook/sam-vit-base")
+    for wrong in ("/nowhere/sam", "sam", "../sam", "checkpoints/sam", "hub:../sam", "hub:a/b/c"):
         with pytest.raises(UsageError, match="give the folder of a checkpoint"):
             is_local(wrong)
 
