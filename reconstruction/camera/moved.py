@@ -75,11 +75,11 @@ def still_sections(problem: CameraProblem) -> Stillness:
         if i > 0:
             left = runs[i - 1][2]  # the last sample in the place before
             first = max(sections[-1][1], int(steps[begin - 1]) + 1)
-            first = watch.first(places[place], first, int(steps[begin]))
+            first = watch.edge(places[place], int(steps[begin]), first - 1)
             before = places[runs[i - 1][0]]
             jumps.append(max(watch.shift(before, int(s)) for s in steps[left + 1 : begin + 1]))
         if i + 1 < len(runs):
-            past = watch.past(places[place], int(steps[end]), int(steps[end + 1]))
+            past = watch.edge(places[place], int(steps[end]), int(steps[end + 1])) + 1
         sections.append((first, past))
     return Stillness(tuple(sections), tuple(jumps))
 
@@ -172,20 +172,11 @@ class _Watch:
     def same(self, a: int, b: int) -> bool:
         return not self.shift(a, b) > MOVED  # nan: cannot tell
 
-    def past(self, ref: int, inside: int, outside: int) -> int:
-        """The step behind the last of ``inside`` to ``outside`` that shows what ``ref`` does."""
-        while outside - inside > 1:
-            middle = (inside + outside) // 2
-            if self.same(ref, middle):
-                inside = middle
-            else:
-                outside = middle
-        return outside
-
-    def first(self, ref: int, least: int, inside: int) -> int:
-        """The first step from ``least`` to ``inside`` that does."""
-        outside = least - 1
-        while inside - outside > 1:
+    def edge(self, ref: int, inside: int, outside: int) -> int:
+        """The step nearest to ``outside`` that still shows what ``ref`` does, as ``inside`` does;
+        either may come first, and ``outside`` itself is not looked at.
+        """
+        while abs(outside - inside) > 1:
             middle = (inside + outside) // 2
             if self.same(ref, middle):
                 inside = middle
