@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from converters import open_source
 from pipeline.camera import CameraChoice, choose_camera, known_part
 from pipeline.describe import put_state, row_facts, sample_meta
+from pipeline.lineage import Lineage, lineage_of
 from pipeline.publish import explained, publish, publish_bytes
 from pipeline.setup import Cameras, Prepared, pools, prepare, solve_pool
 from pipeline.sketch import sketch_episode
@@ -82,6 +83,7 @@ def build_shard(task: ShardTask, plan: BuildPlan, out: Path) -> ShardIndex:
     """
     origin = plan.source_of(task)
     source = open_source(origin.source, origin.data, plan.config.source)
+    lineage = lineage_of(plan, origin)
     renderers = _Renderers()
     rows: list[ManifestRow] = []
     quarantine: list[QuarantineRecord] = []
@@ -113,7 +115,7 @@ def build_shard(task: ShardTask, plan: BuildPlan, out: Path) -> ShardIndex:
                 encoded = None
                 with _set_aside(ref, task, origin, quarantine), _named(one.episode):
                     _refuse_twice(one.episode, seen)
-                    encoded = _encode(one, origin, plan.config, renderers, cameras)
+                    encoded = _encode(one, origin, lineage, plan.config, renderers, cameras)
                 if encoded is None:
                     continue
                 samples, sketch = encoded
@@ -126,6 +128,12 @@ def build_shard(task: ShardTask, plan: BuildPlan, out: Path) -> ShardIndex:
             shard,
             {
                 "fingerprint": task.fingerprint,
+                "source": origin.model_dump(mode="json", exclude={"data"}),
+                "split": task.split,
+                "lineage": lineage.model_dump(mode="json"),
+                "records": [
+                    ref.model_dump(mode="json", exclude_defaults=True) for ref in task.refs
+                ],
                 "rows": [row.model_dump(mode="json") for row in rows],
                 "quarantine": [row.model_dump(mode="json") for row in quarantine],
                 "sketches": [row.model_dump(mode="json") for row in sketches],
@@ -175,13 +183,14 @@ def _refuse_twice(episode: Episode, seen: set[str]) -> None:
 def _encode(
     ready: Prepared,
     origin: PlannedSource,
+    lineage: Lineage,
     config: BuildConfig,
     renderers: _Renderers,
     cameras: Cameras,
 ) -> tuple[list[_Encoded], EpisodeSketch]:
     """Every camera of an episode; all or none, so that a bad view leaves no half episode."""
     samples = [
-        _encode_camera(ready, name, origin, config, renderers, cameras.get(name))
+        _encode_camera(ready, name, origin, lineage, config, renderers, cameras.get(name))
         for name in ready.episode.cameras
     ]
     first = {sample.row["camera"]: sample.first_frame for sample in samples}
@@ -192,6 +201,7 @@ def _encode_camera(
     ready: Prepared,
     camera: str,
     origin: PlannedSource,
+    lineage: Lineage,
     config: BuildConfig,
     renderers: _Renderers,
     solved: CameraChoice | None,
@@ -217,7 +227,9 @@ def _encode_camera(
     fields["actions"] = {name: values[clip.steps] for name, values in episode.actions.items()}
     key = sample_key(episode.id, camera, int(clip.steps[0]))
     row = row_facts(episode, camera, clip, motion, ready.timing, choice, lifted, key, rgb.shape)
-    meta = sample_meta(episode, camera, clip, ready.timing, choice, robot, lifted, row, origin)
+    meta = sample_meta(
+        episode, camera, clip, ready.timing, choice, robot, lifted, row, origin, lineage
+    )
     members = encode_sample(fields, meta, clip.fps, config.shard.rgb_crf)
     return _Encoded(key, members, row, rgb[0].copy())
 
