@@ -189,6 +189,35 @@ def inspect(
 
 
 @app.command()
+def explain(
+    where: Annotated[str, typer.Argument(help="a build, a shard (.tar), or their URL")],
+    key: Annotated[str, typer.Argument(help="a sample's key, an episode's id, or FILE#RECORD")],
+    check: Annotated[
+        bool, typer.Option("--check", help="read the record and hash the shard again")
+    ] = False,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", "-d", help="with --check: where the published data lies now"),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say where a sample came from: record, checks, clip, camera, configuration, code, packages.
+
+    Of an episode that was set aside: why, and the chain as far as it went.
+    """
+    from jobs._explain import explain_key, holds, print_chains
+
+    with _explain():
+        found = explain_key(where, key, check=check, source_data=data)
+    if as_json:
+        print(json.dumps(found))
+    else:
+        print_chains(found)
+    if not holds(found):
+        raise typer.Exit(FAILED)
+
+
+@app.command()
 def overlay(
     where: Annotated[str, typer.Argument(help="a build, a shard (.tar), or their URL")],
     key: Annotated[

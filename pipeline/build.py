@@ -128,7 +128,8 @@ def build_shard(task: ShardTask, plan: BuildPlan, out: Path) -> ShardIndex:
             shard,
             {
                 "fingerprint": task.fingerprint,
-                "source": origin.model_dump(mode="json", exclude={"data"}),
+                # Notes tell of the whole copy and of what was left out of the build, not of this.
+                "source": origin.model_dump(mode="json", exclude={"data", "notes"}),
                 "split": task.split,
                 "lineage": lineage.model_dump(mode="json"),
                 "records": [
