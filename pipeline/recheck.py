@@ -34,18 +34,22 @@ def recheck(data: BuiltData, chain: Tree, source_data: str | None) -> list[Tree]
 
 def _record(data: BuiltData, chain: Tree, source_data: str | None) -> Tree:
     published, told = chain["published"], chain["record"]
-    plan = json.loads(data.read(PLAN) or b"{}")
+    try:
+        plan = json.loads(data.read(PLAN) or b"{}")
+        # What lies beside the data (annotations, assets) is named in the plan alone.
+        config = plan["config"] if plan else chain["lineage"]["config"]
+        settings = SourceConfig.model_validate(config["source"])
+        ref = EpisodeRef.model_validate({k: v for k, v in told.items() if k != "sha256"})
+    except ValueError as error:
+        raise UsageError(
+            f"{data.folder}/{PLAN} or the index is damaged, or of another robo4d: {error}"
+        ) from error
     planned = {one["source"]: one["data"] for one in plan.get("sources", [])}
     where = source_data or planned.get(published["source"])
     if where is None:
         raise UsageError(f"{data.folder}/{PLAN} is not there; say with --data where the data lies")
-    # What lies beside the data (annotations, assets) is named in the plan alone.
-    settings = SourceConfig.model_validate(
-        plan["config"]["source"] if plan else chain["lineage"]["config"]["source"]
-    )
     what = f"record {told['record']} of {told['file']}"
     source = open_source(published["source"], where, settings)
-    ref = EpisodeRef.model_validate({k: v for k, v in told.items() if k != "sha256"})
     aside = chain["set_aside"]
     try:
         episode = source.read(ref, chain["shard"]["split"], settings.fps)
