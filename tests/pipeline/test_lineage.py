@@ -5,7 +5,9 @@ import json
 import typing
 from collections.abc import Iterator
 from importlib.metadata import version
+from pathlib import Path
 
+import numpy as np
 import pytest
 from pydantic import BaseModel
 from records import droid_values, example_bytes, write_droid
@@ -22,9 +24,11 @@ from pipeline.lineage import (
 )
 from pipeline.plan import make_plan
 from reconstruction.camera import sam_masks
+from reconstruction.depth.simulator import open_truth
 from robo4d import __version__
 from schemas.config import BuildConfig, load_config
-from schemas.reasons import UsageError
+from schemas.reasons import EpisodeError, UsageError
+from schemas.video import VideoFrames
 
 # Keys that decide no byte made from given records, with a value that is not the default.
 FREE = {
@@ -138,3 +142,19 @@ def test_a_worker_with_other_code_than_the_plans_builds_nothing(tmp_path):
     assert lineage_of(plan, plan.sources[0]).code == source_hash()
     with pytest.raises(UsageError, match="install the same robo4d"):
         lineage_of(plan.model_copy(update={"code": "0" * 64}), plan.sources[0])
+
+
+def no_truth(folder: Path) -> None:
+    open_truth(str(folder), "droid/x", "wrist")
+
+
+def no_video(folder: Path) -> None:
+    (folder / "a.mp4").write_bytes(b"junk")
+    VideoFrames(str(folder / "a.mp4"), np.arange(3)).decode([0])
+
+
+@pytest.mark.parametrize("fail", [no_truth, no_video])
+def test_what_is_said_of_a_bad_episode_names_no_folder(fail, tmp_path):
+    with pytest.raises(EpisodeError) as caught:
+        fail(tmp_path)
+    assert str(tmp_path) not in str(caught.value)
