@@ -60,7 +60,7 @@ def plan(
 ) -> None:
     """Show which records go into which shard, without building anything."""
     with _explain():
-        made = plan_inputs(sources, data, config, overrides)
+        made, _ = plan_inputs(sources, data, config, overrides)
     if as_json:
         print(made.model_dump_json())
         return
@@ -77,19 +77,32 @@ def plan(
 def build(
     sources: Sources,
     data: Data = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="default out/<source>")] = None,
-    workers: Annotated[int, typer.Option("--workers", "-w", min=1)] = 1,
+    out: Annotated[
+        str | None, typer.Option("--out", "-o", help="folder or URL; default out/<source>")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", "-w", min=1, help="shards built at once; default 1")
+    ] = None,
+    engine: Annotated[
+        str | None, typer.Option("--engine", "-e", help="local (default), beam or ray")
+    ] = None,
     config: Config = None,
     overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
-    """Build shards. Finished ones are kept, so an interrupted build goes on where it was."""
-    from jobs.local import WorkerLost, run_local
-    from pipeline.publish import OutputError
+    """Build shards. Finished ones are kept, so an interrupted build goes on where it was.
+
+    The bytes are the same on every engine and for any number of workers. Beam and Ray run on this
+    machine as they are; elsewhere with `--set run.beam.options=[...]`, `--set run.ray.address=...`.
+    """
+    from jobs.build import WorkerLost, run_build
+    from pipeline.store import OutputError, Store
 
     with _explain():
-        made = plan_inputs(sources, data, config, overrides)
-        target = out or Path("out") / "-".join(part.source for part in made.sources)
+        chosen = {"run.engine": engine, "run.workers": workers}
+        said = [f"{key}={value}" for key, value in chosen.items() if value is not None]
+        made, run = plan_inputs(sources, data, config, [*(overrides or ()), *said])
+        target = Store.at(out or "out/" + "-".join(part.source for part in made.sources))
         _show.announce(made)
         began, skipped = time.monotonic(), 0
         with _show.progress() as progress:
@@ -101,7 +114,7 @@ def build(
                 progress.advance(bar)
 
             try:
-                indexes = run_local(made, target, workers, done)
+                indexes = run_build(made, target, run, done)
             except (OutputError, WorkerLost) as error:
                 _fail(str(error), FAILED)
     summary = _show.summary(made, indexes, skipped, time.monotonic() - began, target)
@@ -119,13 +132,18 @@ def build(
 
 
 @app.command()
-def verify(out: Path, as_json: Json = False) -> None:
+def verify(
+    out: Annotated[str, typer.Argument(help="a build's folder or URL")], as_json: Json = False
+) -> None:
     """Check a finished build: hash every shard, decode every sample, account for every episode."""
+    from pipeline.store import Store
     from pipeline.verify import verify as run
 
     with _explain(), _show.progress() as progress:
         bar = progress.add_task("verify", total=None)
-        verdict = run(out, lambda n, total: progress.update(bar, completed=n, total=total))
+        verdict = run(
+            Store.at(out), lambda n, total: progress.update(bar, completed=n, total=total)
+        )
     if as_json:
         print(json.dumps({"ok": not verdict.problems, **vars(verdict)}))
     else:
@@ -144,7 +162,7 @@ def verify(out: Path, as_json: Json = False) -> None:
 
 @app.command()
 def stats(
-    out: Path,
+    out: Annotated[str, typer.Argument(help="a build's folder or URL")],
     top: Annotated[int, typer.Option(min=1, help="rows a table shows at most")] = 10,
     as_json: Json = False,
 ) -> None:

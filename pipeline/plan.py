@@ -10,7 +10,7 @@ from pathlib import Path
 
 from converters import open_source
 from pipeline.split import assign_splits, check_mix, mix_sources
-from schemas.config import BuildConfig, MasksConfig, QuarantineConfig, SplitConfig
+from schemas.config import BuildConfig, MasksConfig, QuarantineConfig, RunConfig, SplitConfig
 from schemas.plan import BuildPlan, EpisodeRef, PlannedSource, ShardTask, fingerprint
 from schemas.reasons import UsageError
 
@@ -92,6 +92,8 @@ def make_plan(
                 notes=(*opened.notes, *notes[source], *left_out, *unknown),
             )
         )
+    # Where it runs is no part of what is built.
+    config = config.model_copy(update={"run": RunConfig()})
     return BuildPlan(sources=tuple(planned), config=config, code=code, shards=tuple(shards))
 
 
@@ -137,6 +139,7 @@ def _shards(
     bytes_config = config.model_copy(
         update={
             "quarantine": QuarantineConfig(),
+            "run": RunConfig(),
             "split": SplitConfig(),
             "source": config.source.model_copy(update={"mix": None, "seed": 0}),
         }
