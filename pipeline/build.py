@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -31,6 +32,8 @@ from schemas.episode import Episode
 from schemas.manifest import EpisodeSketch, ManifestRow, QuarantineRecord
 from schemas.plan import BuildPlan, EpisodeRef, PlannedSource, ShardTask
 from schemas.reasons import EpisodeError, Reason, UsageError
+
+_log = logging.getLogger("robo4d.build")
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,7 @@ class ShardBuilder:
             opened = open_source(origin.source, origin.data, self.config.source)
             self._opened[task.source] = opened
         work = _Shard(task, origin, self._opened[task.source], self.config, self.stages)
+        work.log("shard begun", episodes=len(task.refs))
         index: ShardIndex | None = None
 
         def write(file: IO[bytes]) -> None:
@@ -140,6 +144,7 @@ class ShardBuilder:
         self.store.publish(_tar(task), write)
         assert index is not None
         self.store.publish_bytes(_index(task), index.to_json())
+        work.log("shard done", samples=len(index.samples), bytes=index.size, sha256=index.sha256)
         return index
 
 
@@ -179,6 +184,10 @@ class _Shard:
             },
         )
 
+    def log(self, event: str, level: int = logging.INFO, **facts: Any) -> None:
+        """A line of the log, with what it is about."""
+        _log.log(level, event, extra={"facts": {"shard": self.task.name, **facts}})
+
     def _encode(self, samples: list[_Lifted]) -> Future[list[dict[str, bytes]]]:
         return self.stages.encode.submit(_encode_all, samples, self.config.shard.rgb_crf)
 
@@ -189,8 +198,9 @@ class _Shard:
         for ref, future in in_order(self.task.refs, submit, self.stages.ahead):
             one = None
             with self._set_aside(ref):
-                one = future.result()
-                _refuse_twice(one.episode, self.seen)
+                read = future.result()
+                _refuse_twice(read.episode, self.seen)
+                one = read
             if one is not None:
                 yield ref, one
 
@@ -213,6 +223,7 @@ class _Shard:
                 if samples is None:
                     continue
                 self.seen.add(one.episode.id)
+                self.log("episode lifted", episode=one.episode.id, cameras=len(samples))
                 first = {sample.row["camera"]: sample.fields["rgb"][0] for sample in samples}
                 self.sketches.append(sketch_episode(one.episode, one.motion.ee, first))
                 yield samples
@@ -223,7 +234,15 @@ class _Shard:
         try:
             yield
         except EpisodeError as error:
-            self.quarantine.append(_record(ref, self.task, error))
+            row = _record(ref, self.task, error)
+            self.quarantine.append(row)
+            self.log(
+                "episode quarantined",
+                level=logging.WARNING,
+                episode=row.episode_id,
+                reason=str(row.reason),
+                message=row.message,
+            )
         except store_errors() as error:
             raise UsageError(f"cannot read {ref.file} of {self.origin.data}: {error}") from error
 
