@@ -10,6 +10,7 @@ from jobs._show import progress
 from schemas.reasons import UsageError
 
 if TYPE_CHECKING:
+    from schemas.config import RunConfig
     from schemas.plan import BuildPlan
 
 
@@ -19,8 +20,10 @@ class InputError(RuntimeError):
 
 def plan_inputs(
     sources: list[str], data: str | None, config: Path | None, overrides: list[str] | None
-) -> BuildPlan:
-    """The plan of a build. A source without data gets its twin, made on first use.
+) -> tuple[BuildPlan, RunConfig]:
+    """The plan of a build, and where it is to run.
+
+    A source without data gets its twin, made on first use.
 
     Args:
         sources: NAME or NAME=DATA, each.
@@ -47,7 +50,7 @@ def plan_inputs(
             raise UsageError("--data goes with one --source NAME; else give --source NAME=DATA")
         inputs = dict.fromkeys(inputs, data)
     inputs = {name: place or _twin(name) for name, place in inputs.items()}
-    return make_plan(inputs, settings, _cache() / "index")
+    return make_plan(inputs, settings, _cache() / "index"), settings.run
 
 
 def _twin(source: str) -> str:

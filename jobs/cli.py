@@ -1,7 +1,7 @@
 """The `robo4d` command line.
 
 Exit codes: 0 done, 1 failed, 2 wrong use or configuration, 3 built, but with more in quarantine
-than `quarantine.max_share` allows.
+than `quarantine.max_share` allows, 143 ended by SIGTERM, 130 by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -24,10 +24,9 @@ from schemas.reasons import UsageError
 
 if TYPE_CHECKING:
     from robo4d import Dataset
-    from robo4d.shard import ShardIndex
-    from schemas.plan import ShardTask
 
 FAILED, USAGE, TOO_MUCH_QUARANTINE = 1, 2, 3
+INTERRUPTED, STOPPED = 130, 143  # 128 + the signal, as a shell says it
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -60,7 +59,7 @@ def plan(
 ) -> None:
     """Show which records go into which shard, without building anything."""
     with _explain():
-        made = plan_inputs(sources, data, config, overrides)
+        made, _ = plan_inputs(sources, data, config, overrides)
     if as_json:
         print(made.model_dump_json())
         return
@@ -77,33 +76,57 @@ def plan(
 def build(
     sources: Sources,
     data: Data = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="default out/<source>")] = None,
-    workers: Annotated[int, typer.Option("--workers", "-w", min=1)] = 1,
+    out: Annotated[
+        str | None, typer.Option("--out", "-o", help="folder or URL; default out/<source>")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", "-w", min=1, help="shards built at once; default 1")
+    ] = None,
+    engine: Annotated[
+        str | None, typer.Option("--engine", "-e", help="local (default), beam or ray")
+    ] = None,
     config: Config = None,
     overrides: Overrides = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="loopback port where Prometheus may ask"),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Build shards. Finished ones are kept, so an interrupted build goes on where it was."""
-    from jobs.local import WorkerLost, run_local
-    from pipeline.publish import OutputError
+    """Build shards. Finished ones are kept, so an interrupted build goes on where it was.
+
+    The bytes are the same on every engine and for any number of workers. Beam and Ray run on this
+    machine as they are; elsewhere with `--set run.beam.options=[...]`, `--set run.ray.address=...`.
+    """
+    from jobs._status import build_bar, stopping
+    from jobs.build import TooMuchQuarantine, WorkerLost, run_build
+    from jobs.monitor import Stopped
+    from pipeline.store import OutputError, Store
 
     with _explain():
-        made = plan_inputs(sources, data, config, overrides)
-        target = out or Path("out") / "-".join(part.source for part in made.sources)
+        chosen = {"run.engine": engine, "run.workers": workers}
+        said = [f"{key}={value}" for key, value in chosen.items() if value is not None]
+        made, run = plan_inputs(sources, data, config, [*(overrides or ()), *said])
+        target = Store.at(out or "out/" + "-".join(part.source for part in made.sources))
         _show.announce(made)
-        began, skipped = time.monotonic(), 0
-        with _show.progress() as progress:
-            bar = progress.add_task("shards", total=len(made.shards))
+        began = time.monotonic()
+        skipped = 0
 
-            def done(task: ShardTask, index: ShardIndex, was_there: bool) -> None:
-                nonlocal skipped
-                skipped += was_there
-                progress.advance(bar)
+        def tell(status: dict[str, Any]) -> None:
+            nonlocal skipped
+            skipped = status["shards_skipped"]
+            show(status)
 
-            try:
-                indexes = run_local(made, target, workers, done)
-            except (OutputError, WorkerLost) as error:
-                _fail(str(error), FAILED)
+        try:
+            with build_bar() as show, stopping():
+                indexes = run_build(made, target, run, tell, metrics_port)
+        except (OutputError, WorkerLost) as error:
+            _fail(str(error), FAILED)
+        except TooMuchQuarantine as error:
+            _fail(str(error), TOO_MUCH_QUARANTINE)
+        except (Stopped, KeyboardInterrupt) as error:
+            asked = STOPPED if isinstance(error, Stopped) else INTERRUPTED
+            _fail("stopped; the same command goes on from what is there", asked)
     summary = _show.summary(made, indexes, skipped, time.monotonic() - began, target)
     if as_json:
         print(json.dumps(summary))
@@ -119,13 +142,33 @@ def build(
 
 
 @app.command()
-def verify(out: Path, as_json: Json = False) -> None:
+def status(
+    out: Annotated[str, typer.Argument(help="a build's folder or URL")], as_json: Json = False
+) -> None:
+    """How a build is, from any machine that sees OUT: shards, rate, time left, quarantine."""
+    from jobs._status import print_status, read_status
+
+    with _explain():
+        found = read_status(out)
+    if as_json:
+        print(json.dumps(found))
+    else:
+        print_status(found)
+
+
+@app.command()
+def verify(
+    out: Annotated[str, typer.Argument(help="a build's folder or URL")], as_json: Json = False
+) -> None:
     """Check a finished build: hash every shard, decode every sample, account for every episode."""
+    from pipeline.store import Store
     from pipeline.verify import verify as run
 
     with _explain(), _show.progress() as progress:
         bar = progress.add_task("verify", total=None)
-        verdict = run(out, lambda n, total: progress.update(bar, completed=n, total=total))
+        verdict = run(
+            Store.at(out), lambda n, total: progress.update(bar, completed=n, total=total)
+        )
     if as_json:
         print(json.dumps({"ok": not verdict.problems, **vars(verdict)}))
     else:
@@ -144,7 +187,7 @@ def verify(out: Path, as_json: Json = False) -> None:
 
 @app.command()
 def stats(
-    out: Path,
+    out: Annotated[str, typer.Argument(help="a build's folder or URL")],
     top: Annotated[int, typer.Option(min=1, help="rows a table shows at most")] = 10,
     as_json: Json = False,
 ) -> None:

@@ -18,8 +18,15 @@ from pydantic import BaseModel, ConfigDict
 
 from robo4d import __version__
 from robo4d.sample import to_json
-from schemas.config import BuildConfig, MasksConfig, QuarantineConfig, ShardConfig, SplitConfig
-from schemas.plan import BuildPlan, PlannedSource
+from schemas.config import (
+    BuildConfig,
+    MasksConfig,
+    QuarantineConfig,
+    RunConfig,
+    ShardConfig,
+    SplitConfig,
+)
+from schemas.plan import PlannedSource
 from schemas.reasons import UsageError
 
 # Folders whose code decides a shard's bytes, and libraries that do.
@@ -81,24 +88,29 @@ class Lineage(BaseModel):
         }
 
 
-def lineage_of(plan: BuildPlan, source: PlannedSource) -> Lineage:
+def lineage_of(
+    source: PlannedSource, config: BuildConfig, code: str, models: dict[str, str]
+) -> Lineage:
     """The lineage of what this process builds of one source of a plan.
+
+    Args:
+        config, code, models: the plan's.
 
     Raises:
         UsageError: the plan was made by other code or libraries than this process has.
     """
-    if code_version() != plan.code:
+    if code_version() != code:
         raise UsageError(
-            f"the plan was made by code {plan.code[:12]}, this worker has {code_version()[:12]}: "
+            f"the plan was made by code {code[:12]}, this worker has {code_version()[:12]}: "
             "install the same robo4d and the same packages wherever shards are built"
         )
     return Lineage(
         code=source_hash(),
         version=__version__,
         packages=package_versions(),
-        models=plan.models,
+        models=models,
         joined=source.joined,
-        config=bytes_config(plan.config, plan.models),
+        config=bytes_config(config, models),
     )
 
 
@@ -138,6 +150,7 @@ def bytes_config(config: BuildConfig, models: Mapping[str, str]) -> BuildConfig:
             "camera": config.camera.model_copy(update={"masks": masks}),
             "shard": config.shard.model_copy(update={"episodes": ShardConfig().episodes}),
             "quarantine": QuarantineConfig(),
+            "run": RunConfig(),
         }
     )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from converters import open_source
 from pipeline.lineage import bytes_config, code_version, model_identities
 from pipeline.split import assign_splits, check_mix, mix_sources
-from schemas.config import BuildConfig
+from schemas.config import BuildConfig, RunConfig
 from schemas.plan import BuildPlan, EpisodeRef, PlannedSource, ShardTask, fingerprint
 from schemas.reasons import UsageError
 
@@ -56,6 +56,8 @@ def make_plan(
                 notes=(*opened.notes, *notes[source], *left_out, *unknown),
             )
         )
+    # Where it runs is no part of what is built.
+    config = config.model_copy(update={"run": RunConfig()})
     return BuildPlan(
         sources=tuple(planned), config=config, code=code, models=models, shards=tuple(shards)
     )
