@@ -87,10 +87,14 @@ def tar_members(path: Path) -> list[tuple[str, bytes]]:
         tarfile.TarError: the file ends within a member, or before the end mark.
     """
     found = []
+    with path.open("rb") as file:
+        file.seek(max(-1024, -path.stat().st_size), 2)
+        if file.read() != bytes(1024):
+            raise tarfile.ReadError(f"{path} lacks the two empty blocks that end a tar")
     with tarfile.open(path) as tar:
         for member in tar:
-            file = tar.extractfile(member)
-            found.append((member.name, file.read() if file else b""))
+            body = tar.extractfile(member)
+            found.append((member.name, body.read() if body else b""))
             if len(found[-1][1]) < member.size:
                 raise tarfile.ReadError(f"{path} ends within {member.name}")
     return found
