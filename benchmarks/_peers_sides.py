@@ -53,6 +53,7 @@ class Side:
         first: arguments that leave all but the first episode out.
         clips: how often each (episode, camera) is whole in an output folder.
         resume: arguments that ask an interrupted run to go on, where the tool needs any.
+        writing: whether a file that comes to stay is about to be half written in an output folder.
         killed: worth killing; else only timed.
         solves: solves cameras, which takes minutes: run once, and only if asked for.
         only: the one data set that it is for; empty: all.
@@ -62,6 +63,7 @@ class Side:
     command: Callable[[Source, Path, Path], list[str]]
     first: Sequence[str]
     clips: Callable[[Path], Counter[str]]
+    writing: Callable[[Path], bool]
     resume: Sequence[str] = ()
     env: dict[str, str] = field(default_factory=dict)
     killed: bool = True
@@ -80,6 +82,7 @@ def sides(kinema4d: str | None, lerobot: str | None, cache: Path) -> list[Side]:
             _ours(workers, () if solves else never, whole),
             ("--set", "source.max_episodes=1"),
             _peers_outputs.clips_of_ours,
+            lambda out: any(path.stat().st_size for path in out.glob(".tmp/*.tar*")),
             env=env,
             killed=not solves and workers == 1,
             solves=solves,
@@ -100,6 +103,7 @@ def sides(kinema4d: str | None, lerobot: str | None, cache: Path) -> list[Side]:
                     _kinema4d(kinema4d, resize),
                     ("--episodes", "1"),
                     _peers_outputs.clips_of_kinema4d,
+                    lambda out: len(list(out.glob("*/mask_videos/*.mp4"))) > 1,
                     killed=not resize,
                     only="droid" if resize else "",
                 )
@@ -111,6 +115,7 @@ def sides(kinema4d: str | None, lerobot: str | None, cache: Path) -> list[Side]:
                 _lerobot(lerobot),
                 ("--episodes", "1"),
                 _peers_outputs.clips_of_lerobot,
+                lambda out: any(out.glob("data/*/*.parquet")),
                 resume=("--resume",),
             )
         )

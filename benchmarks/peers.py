@@ -3,8 +3,9 @@
 Each side converts the real DROID and Bridge episodes; sides take turns. CPU time is of the whole
 process tree; on a shared machine it is the figure to trust. Each also converts the first episode
 alone, which tells starting up from work: these sets are small. Then each is killed (SIGKILL to its
-process group, at seeded moments behind its first output), and the same command is run again; a tool
-that refuses is asked to resume, if it can, and at last started over in an empty folder.
+process group) at seeded moments behind its first output, and with ``--writing`` once while it
+writes a file, and the same command is run again; a tool that refuses is asked to resume, if it can,
+and at last started over in an empty folder.
 
 Kinema4D's side wants a Python with tensorflow-cpu, tensorflow-datasets, opencv-python-headless and
 pillow (``--kinema4d``), LeRobot's one with lerobot and the first two (``--lerobot``).
@@ -76,12 +77,19 @@ class Bench:
         self._write(rounds[-1])
         self._clear()
 
-    def kill(self, side: Side, share: float, trials: list[dict[str, Any]]) -> None:
-        """One run that is killed when ``share`` of its work is done, and what can be made of it."""
+    def kill(self, side: Side, share: float | None, trials: list[dict[str, Any]]) -> None:
+        """One run that is killed when ``share`` of its work is done, and what can be made of it.
+
+        Without ``share``: while it writes a file.
+        """
         whole, start_up = self.whole[side.name], self.start_up[side.name]
-        killed = self._run(
-            side, kill=lambda cpu, began: cpu >= began + share * (whole.cpu - whole.began)
-        )
+
+        def due(cpu: float, began: float) -> bool:
+            if share is None:
+                return side.writing(self.out)
+            return cpu >= began + share * (whole.cpu - whole.began)
+
+        killed = self._run(side, kill=due)
         left = outputs.broken(self.out)
         before = side.clips(self.out)
         attempts = [("again", self._run(side))]
@@ -177,7 +185,7 @@ def print_kills(rows: list[dict[str, Any]]) -> None:
     table = [
         [
             row["side"],
-            row["share"],
+            "a file half written" if row["share"] is None else f"{row['share']:.2f}",
             f"{row['clips_after_kill']}/{row['clips_expected']}",
             len(row["broken_after_kill"]),
             ", ".join(f"{one['how']}: {one['code']}" for one in row["attempts"]),
@@ -202,8 +210,10 @@ def main() -> None:
     parse.add_argument("--kinema4d", metavar="PYTHON")
     parse.add_argument("--lerobot", metavar="PYTHON")
     parse.add_argument("--sets", nargs="+", default=[source.name for source in SOURCES])
+    parse.add_argument("--sides", nargs="+", metavar="NAME", help="only these (all)")
     parse.add_argument("--solved", action="store_true", help="ours with cameras solved too, once")
     parse.add_argument("--kills", type=int, default=3, help="of each side (3)")
+    parse.add_argument("--writing", action="store_true", help="and once while a file is written")
     parse.add_argument("--seed", type=int, default=0, help="chooses the moments")
     parse.add_argument("--folder", type=Path, help="where outputs go meanwhile (temporary)")
     args = parse.parse_args()
@@ -214,7 +224,11 @@ def main() -> None:
         with tempfile.TemporaryDirectory(dir=args.folder) as folder:
             bench = Bench(source, args.data, Path(folder), args.json)
             made = sides(args.kinema4d, args.lerobot, Path(folder) / "cache")
-            every = [side for side in made if side.only in ("", source.name)]
+            every = [
+                side
+                for side in made
+                if side.only in ("", source.name) and (not args.sides or side.name in args.sides)
+            ]
             runs: list[dict[str, Any]] = []
             for at in range(args.repeat):
                 for side in every:
@@ -224,8 +238,8 @@ def main() -> None:
             print_runs(runs, source.episodes)
             trials: list[dict[str, Any]] = []
             moments = random.Random(args.seed)
-            for _ in range(args.kills):
-                share = moments.uniform(_EARLIEST, _LATEST)
+            shares = [moments.uniform(_EARLIEST, _LATEST) for _ in range(args.kills)]
+            for share in [None, *shares] if args.writing else shares:
                 for side in every:
                     if side.killed:
                         bench.kill(side, share, trials)
