@@ -102,6 +102,9 @@ class Bench:
         clips = side.clips(self.out)
         work = killed.cpu - start_up
         extra = killed.cpu + last.cpu - whole.cpu - start_up
+        afresh = work <= 0 or name == "from an empty folder"
+        hashes, undisturbed = outputs.sha256_of(self.out), self.sha256[side.name]
+        every = hashes.keys() | undisturbed.keys()
         trials.append(
             {
                 "what": "kill",
@@ -117,8 +120,8 @@ class Bench:
                 "clips_expected": len(self.clips[side.name]),
                 "clips_lost": len(self.clips[side.name] - {clip for clip, n in clips.items() if n}),
                 "clips_doubled": sum(n > 1 for n in clips.values()),
-                "same_bytes": outputs.sha256_of(self.out) == self.sha256[side.name],
-                "redone": min(1.0, max(0.0, extra / work)) if work > 0 else 1.0,
+                "differ": sorted(k for k in every if hashes.get(k) != undisturbed.get(k)),
+                "redone": 1.0 if afresh else min(1.0, max(0.0, extra / work)),
             }
         )
         self._write(trials[-1])
@@ -192,7 +195,7 @@ def print_kills(rows: list[dict[str, Any]]) -> None:
             len(row["broken_in_the_end"]),
             row["clips_lost"],
             row["clips_doubled"],
-            "yes" if row["same_bytes"] else "no",
+            "yes" if not row["differ"] else f"no, {len(row['differ'])} files",
             f"{row['redone']:.0%}",
         ]
         for row in rows
