@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from converters import open_source
+from converters import OpenedSource, open_source
+from pipeline.retries import read_input
 from pipeline.split import assign_splits, check_mix, mix_sources
 from schemas.config import BuildConfig, MasksConfig, QuarantineConfig, RunConfig, SplitConfig
 from schemas.plan import BuildPlan, EpisodeRef, PlannedSource, ShardTask, fingerprint
@@ -60,7 +61,7 @@ def make_plan(
         cache: where record indexes are kept.
 
     Raises:
-        UsageError: unknown source, or no such data set there.
+        UsageError: unknown source, no such data set there, or it cannot be read.
     """
     if len(inputs) > 1 and config.source.fps is not None:
         raise UsageError("source.fps fits one source; leave it out where several are built")
@@ -68,9 +69,9 @@ def make_plan(
     code, masks = code_version(), _masks(config.camera.masks)
     sources, selected, notes = {}, {}, {}
     for source, data in inputs.items():
-        opened = open_source(source, data, config.source, grouped=config.split.by != "source")
+        opened, refs = read_input(partial(_list_source, source, data, config, cache), data)
         sources[source] = opened
-        selected[source], notes[source] = _select(opened.refs(cache), config)
+        selected[source], notes[source] = _select(refs, config)
     planned, shards = [], []
     for source, (by_split, left_out) in mix_sources(selected, config.source).items():
         opened = sources[source]
@@ -95,6 +96,13 @@ def make_plan(
     # Where it runs is no part of what is built.
     config = config.model_copy(update={"run": RunConfig()})
     return BuildPlan(sources=tuple(planned), config=config, code=code, shards=tuple(shards))
+
+
+def _list_source(
+    source: str, data: str, config: BuildConfig, cache: Path | None
+) -> tuple[OpenedSource, dict[str, list[EpisodeRef]]]:
+    opened = open_source(source, data, config.source, grouped=config.split.by != "source")
+    return opened, opened.refs(cache)
 
 
 def _masks(config: MasksConfig) -> str:
