@@ -13,7 +13,7 @@ import fsspec
 import numpy as np
 
 from converters._json import parse_json
-from converters._listing import is_file, list_folder
+from converters._listing import is_file, list_folder, read_head
 from robo4d.geometry import Floats, check_array
 from schemas.episode import CameraStream, Provenance
 from schemas.images import decode_image
@@ -163,7 +163,7 @@ def collection_notes(fs: fsspec.AbstractFileSystem, folder: str) -> list[str]:
     for name in ("config.json", "collection_metadata.json"):
         path = f"{folder}/{name}"
         try:
-            trees[name] = parse_json(fs.cat_file(path, 0, _JSON_LIMIT)) if is_file(fs, path) else {}
+            trees[name] = parse_json(read_head(fs, path, _JSON_LIMIT) or b"{}")
         except ValueError as error:
             notes.append(f"{name} is no JSON: {error}")
     topics = _dig(trees.get("config.json"), "agent", "env", 1, "camera_topics")

@@ -37,3 +37,14 @@ def is_file(fs: fsspec.AbstractFileSystem, path: str) -> bool:
         return bool(fs.info(path)["type"] == "file")
     except (FileNotFoundError, NotADirectoryError):
         return False
+
+
+def read_head(fs: fsspec.AbstractFileSystem, path: str, limit: int) -> bytes:
+    """A regular file's first ``limit`` bytes; none where no such file is. Errors as of
+    `list_folder`.
+    """
+    if not is_file(fs, path):
+        return b""
+    # A range that an object does not have is an error to some stores, and of an empty one to all.
+    data: bytes = fs.cat_file(path) if fs.size(path) <= limit else fs.cat_file(path, 0, limit)
+    return data

@@ -36,7 +36,7 @@ from converters._bridge_files import (
     read_instructions,
     read_time,
 )
-from converters._listing import is_file, list_folder
+from converters._listing import list_folder, read_head
 from converters._pickle import MAX_BYTES, load_pickle
 from converters.bridge import (
     ACTION_COLUMNS,
@@ -151,7 +151,7 @@ def open_bridge_raw(data: str) -> BridgeRawSource:
     metadata = first.rsplit("/", 3)[0] + "/collection_metadata.json"
     return BridgeRawSource(
         root=fs.unstrip_protocol(root) if "://" in data else root,
-        twin=is_file(fs, metadata) and TWIN_MARK.encode() in fs.cat_file(metadata, 0, _JSON_LIMIT),
+        twin=TWIN_MARK.encode() in read_head(fs, metadata, _JSON_LIMIT),
     )
 
 
