@@ -6,12 +6,14 @@ import pickle
 import random
 import shutil
 
+import fsspec
 import numpy as np
 import pytest
 import simplejpeg
 from s3_server import TRANSIENT, Faults
 from scipy.spatial.transform import Rotation
 
+from converters._listing import read_head
 from converters.bridge import DEFAULT_ROTATION
 from converters.bridge_raw import is_bridge_raw, open_bridge_raw
 from pipeline.retries import again
@@ -374,3 +376,12 @@ def test_an_object_store_gives_what_a_folder_gives_whatever_it_answers_first(
     s3.faults = Faults(1, ("500",), part="traj1")
     with pytest.raises(OSError, match="internal error"):
         again(lambda: there.refs(None))
+
+
+def test_the_head_of_an_object_is_read_where_it_starts(s3):
+    fs = fsspec.filesystem("s3")
+    for name, content in (("whole", b"0123"), ("long", b"0123456789"), ("empty", b"")):
+        s3.direct().put_object(Bucket="data", Key=name, Body=content)
+        assert read_head(fs, f"data/{name}", 5) == content[:5]
+    assert read_head(fs, "data/none", 5) == b""
+    assert read_head(fs, "data", 5) == b""
