@@ -4,15 +4,23 @@ import json
 import os
 import subprocess
 import sys
+import time
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
+import zarr
 from records import droid_values, example_bytes, write_droid
 from s3_server import TRANSIENT, Faults
 from typer.testing import CliRunner
 
 import robo4d
 from jobs.cli import app
+from pipeline.retries import again
+from reconstruction.depth.simulator import open_truth
+from schemas.reasons import EpisodeError
+from schemas.truth import TRUTH_STORE, truth_group
 
 REPO = Path(__file__).resolve().parents[2]
 SMALL = ("--set", "shard.episodes=2", "--set", "camera.solve=never")
@@ -201,8 +209,8 @@ def test_a_build_through_faults_and_a_kill_ends_in_the_same_bytes(at_home, s3, r
     killed = subprocess.Popen(
         [sys.executable, "-m", "jobs.cli", *args], cwd=REPO, env=env, stderr=subprocess.DEVNULL
     )
-    while killed.poll() is None and "out/plan.json" not in s3.objects("data"):
-        pass
+    while killed.poll() is None and not s3.objects("data", "out/"):
+        time.sleep(0.1)
     killed.kill()
     killed.wait()
     done = run_cli(*args, "-w", 2)
@@ -222,3 +230,44 @@ def test_two_builds_of_one_plan_at_once_end_in_the_same_bytes(at_home, s3, tmp_p
     both = [subprocess.Popen(command, cwd=REPO, env=env) for _ in range(2)]
     assert [build.wait(timeout=300) for build in both] == [0, 0]
     assert s3.objects("data", "out/") == expected
+
+
+def test_a_twins_truth_in_a_store_is_read_through_faults(s3, no_waits, tmp_path):
+    depth = np.arange(2 * 3 * 4, dtype=np.float32).reshape(2, 3, 4)
+    group = zarr.open_group(tmp_path / TRUTH_STORE, mode="w").create_group(truth_group("id", "cam"))
+    group.create_array("depth", data=depth)
+    group.create_array("K", data=np.eye(3)[None])
+    group.create_array("base_from_camera", data=np.eye(4)[None])
+    upload(s3, tmp_path, "in")
+    for number in range(3):
+        s3.faults = Faults(1, TRANSIENT, seed=number, most=3)
+        truth = again(lambda: open_truth("s3://data/in", "id", "cam"))
+        s3.faults = Faults(1, TRANSIENT, seed=number, most=3)
+        np.testing.assert_array_equal(again(partial(truth.depth, [1])), depth[[1]])
+    s3.faults = Faults(0)
+    with pytest.raises(EpisodeError, match="no truth"):
+        open_truth("s3://data/in", "other", "cam")
+
+
+def test_an_input_by_file_url_gives_the_same_bytes(at_home, tmp_path):
+    data, expected = at_home
+    args = ("-d", f"file://{data}", "-o", f"file://{tmp_path}/out")
+    code, said = in_process("build", "-s", "droid", *args, *SMALL)
+    assert code == 0, said
+    assert without_the_place(files_of(tmp_path / "out")) == without_the_place(expected)
+
+
+def test_a_data_set_in_a_store_is_read_in_a_forked_worker(at_home, s3):
+    for name, content in at_home[1].items():
+        s3.direct().put_object(Bucket="data", Key=f"out/{name}", Body=content)
+    # In a process of its own, which has no server's threads to fork.
+    script = """
+import os, robo4d
+data = robo4d.open("s3://data/out")
+first = data[0].read_bytes("meta.json")
+child = os.fork()
+if child == 0:
+    os._exit(0 if data[0].read_bytes("meta.json") == first else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+"""
+    subprocess.run([sys.executable, "-c", script], cwd=REPO, timeout=100, check=True)
