@@ -2,53 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from functools import lru_cache, partial
-from importlib.metadata import PackageNotFoundError, version
+from functools import partial
 from pathlib import Path
 
 from converters import OpenedSource, open_source
+from pipeline.lineage import bytes_config, code_version, model_identities
 from pipeline.retries import read_input
 from pipeline.split import assign_splits, check_mix, mix_sources
-from schemas.config import BuildConfig, MasksConfig, QuarantineConfig, RunConfig, SplitConfig
+from schemas.config import BuildConfig, RunConfig
 from schemas.plan import BuildPlan, EpisodeRef, PlannedSource, ShardTask, fingerprint
 from schemas.reasons import UsageError
-
-# Folders whose code decides a shard's bytes, and libraries that do.
-_CODE = ("robo4d", "schemas", "robots", "converters", "reconstruction", "pipeline")
-_LIBRARIES = (
-    "av",
-    "fast-simplification",
-    "h5py",
-    "mujoco",
-    "mujoco-menagerie",
-    "numcodecs",
-    "numpy",
-    "robosuite",
-    "opencv-python-headless",
-    "safetensors",
-    "scipy",
-    "simplejpeg",
-    "warp-lang",
-)
-
-
-@lru_cache(maxsize=1)
-def code_version() -> str:
-    """sha256 over the sources and library versions that decide a shard's bytes."""
-    digest = hashlib.sha256()
-    root = Path(__file__).resolve().parent.parent
-    for folder in _CODE:
-        for path in sorted((root / folder).rglob("*.py")):
-            digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
-    for library in _LIBRARIES:
-        try:
-            found = version(library)
-        except PackageNotFoundError:
-            found = "none"
-        digest.update(f"{library}=={found}".encode())
-    return digest.hexdigest()
 
 
 def make_plan(
@@ -66,7 +30,8 @@ def make_plan(
     if len(inputs) > 1 and config.source.fps is not None:
         raise UsageError("source.fps fits one source; leave it out where several are built")
     check_mix(inputs, config.source)
-    code, masks = code_version(), _masks(config.camera.masks)
+    code, models = code_version(), model_identities(config)
+    decisive = bytes_config(config, models)
     sources, selected, notes = {}, {}, {}
     for source, data in inputs.items():
         opened, refs = read_input(partial(_list_source, source, data, config, cache), data)
@@ -78,8 +43,7 @@ def make_plan(
         by_split, unknown = assign_splits(source, by_split, config.split)
         # The description states the rate, and of a twin its seed.
         identity = f"{source}/{opened.layout}/{opened.name}/{opened.description}/{opened.joined}"
-        identity += masks
-        found = _shards(source, by_split, config, identity, code)
+        found = _shards(source, by_split, config.shard.episodes, decisive, identity, code)
         if not found:
             raise UsageError(f"{inputs[source]} holds no record to build from")
         shards += found
@@ -90,12 +54,15 @@ def make_plan(
                 data=opened.root,
                 dataset=opened.name,
                 twin=opened.twin,
+                joined=opened.joined,
                 notes=(*opened.notes, *notes[source], *left_out, *unknown),
             )
         )
     # Where it runs is no part of what is built.
     config = config.model_copy(update={"run": RunConfig()})
-    return BuildPlan(sources=tuple(planned), config=config, code=code, shards=tuple(shards))
+    return BuildPlan(
+        sources=tuple(planned), config=config, code=code, models=models, shards=tuple(shards)
+    )
 
 
 def _list_source(
@@ -103,15 +70,6 @@ def _list_source(
 ) -> tuple[OpenedSource, dict[str, list[EpisodeRef]]]:
     opened = open_source(source, data, config.source, grouped=config.split.by != "source")
     return opened, opened.refs(cache)
-
-
-def _masks(config: MasksConfig) -> str:
-    if config.model is None:
-        return ""
-    # Imported here: the package loads Warp, which takes seconds.
-    from reconstruction.camera.sam_masks import identity
-
-    return f"/{identity(config.model)}"
 
 
 def _select(
@@ -139,25 +97,17 @@ def _select(
 def _shards(
     source: str,
     by_split: Mapping[str, Sequence[EpisodeRef]],
+    size: int,
     config: BuildConfig,
     identity: str,
     code: str,
 ) -> list[ShardTask]:
-    # How much bad data is tolerated changes no byte of a shard; what mix and split did is in refs.
-    bytes_config = config.model_copy(
-        update={
-            "quarantine": QuarantineConfig(),
-            "run": RunConfig(),
-            "split": SplitConfig(),
-            "source": config.source.model_copy(update={"mix": None, "seed": 0}),
-        }
-    )
-    size, tasks = config.shard.episodes, []
+    tasks = []
     for split, refs in sorted(by_split.items()):
         for number, start in enumerate(range(0, len(refs), size)):
             part = tuple(refs[start : start + size])
             name = f"robo4d-{source}-{split}-{number:05d}"
-            mark = fingerprint(identity, code, bytes_config, name, split, *part)
+            mark = fingerprint(identity, code, config, name, split, *part)
             tasks.append(
                 ShardTask(name=name, source=source, split=split, refs=part, fingerprint=mark)
             )

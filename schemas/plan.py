@@ -93,6 +93,7 @@ class PlannedSource(_Frozen):
         data: folder or URL of the data set.
         dataset: name and version as published, for the manifest.
         twin: simulated, not published.
+        joined: sha256 of files joined to every record; empty without any.
         notes: what a user should know about this copy (a split whose files are not there, ...).
     """
 
@@ -101,6 +102,7 @@ class PlannedSource(_Frozen):
     data: str
     dataset: str
     twin: bool
+    joined: str = ""
     notes: tuple[str, ...] = ()
 
 
@@ -115,11 +117,16 @@ class ShardTask(_Frozen):
 
 
 class BuildPlan(_Frozen):
-    """Every shard of a build, over one source or several."""
+    """Every shard of a build, over one source or several.
+
+    Attributes:
+        models: stage -> identity of the network that it runs.
+    """
 
     sources: tuple[PlannedSource, ...]
     config: BuildConfig
     code: str
+    models: dict[str, str] = {}
     shards: tuple[ShardTask, ...]
 
     def source_of(self, task: ShardTask) -> PlannedSource:
