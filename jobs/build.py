@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from pipeline.build import ShardBuilder, find_finished
-from pipeline.manifest import PLAN, write_tables
+from pipeline.manifest import DATASET, PLAN, STATS, TABLES, write_tables
 from pipeline.store import OutputError, Store
 from pipeline.verify import read_plan
 from robo4d.shard import INDEX_SUFFIX, ShardIndex
@@ -38,13 +38,14 @@ def run_build(plan: BuildPlan, store: Store, config: RunConfig, done: Done) -> l
     engine = _engine(config.engine)
     with _only_one(store):
         store.prepare()
-        _drop_shards_of_an_older_plan(plan, store)
+        _drop_what_an_older_plan_made(plan, store)
         store.publish_bytes(PLAN, plan.model_dump_json(indent=1).encode())
         indexes = find_finished(plan.shards, store)
         for task in plan.shards:
             if task.name in indexes:
                 done(task, indexes[task.name], True)
         todo = [task for task in plan.shards if task.name not in indexes]
+        _drop_indexes(todo, store)
         for task, index in engine(todo, ShardBuilder.of(plan, store), config) if todo else ():
             indexes[task.name] = index
             done(task, index, False)
@@ -97,14 +98,31 @@ def _only_one(store: Store) -> Iterator[None]:
         yield
 
 
-def _drop_shards_of_an_older_plan(plan: BuildPlan, store: Store) -> None:
-    """Remove shards that the plan here before made and this one does not have."""
+def _drop_what_an_older_plan_made(plan: BuildPlan, store: Store) -> None:
+    """Remove shards that the plan here before made and this one does not have, and the tables,
+    which say that all of its shards are there.
+    """
     try:
         old = read_plan(store)
     except UsageError:
         return
+    if old == plan:
+        return
+    for name in (DATASET, STATS, *TABLES):
+        store.delete(name)
     kept = {task.name for task in plan.shards}
     for task in old.shards:
         if task.name not in kept:
             store.delete(f"{task.name}{INDEX_SUFFIX}")
             store.delete(f"{task.name}.tar")
+
+
+def _drop_indexes(todo: Sequence[ShardTask], store: Store) -> None:
+    """Remove indexes of shards that are built anew: beside a new tar, an old index would be wrong
+    from when the one is there until the other is, or for ever.
+    """
+    with store.explained():
+        there = store.names()
+    for task in todo:
+        if (name := f"{task.name}{INDEX_SUFFIX}") in there:
+            store.delete(name)

@@ -84,15 +84,20 @@ def _build_one(task: ShardTask) -> ShardIndex:
 
 
 def _begin(builder: ShardBuilder, parent: int) -> None:
-    """In a worker: keep the builder, and end when the driver is gone, so that no orphan writes
-    beside the next build.
-    """
+    """In a worker: keep the builder, and end with the driver."""
     global _build  # a pool's initializer has no other way to leave anything
     _build = builder
+    end_with_parent(parent, lambda: os._exit(1))
+
+
+def end_with_parent(parent: int, end: Callable[[], object]) -> None:
+    """Call ``end`` when the process that started this one is gone, however it went, so that no
+    orphan writes beside the next build.
+    """
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(0.2)
-        os._exit(1)
+        end()
 
     threading.Thread(target=watch, daemon=True).start()
