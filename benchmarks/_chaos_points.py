@@ -4,8 +4,9 @@ What a build does to its store is a row of publishes and deletions. A forked chi
 itself (SIGKILL) at the n-th of them: before it, with half of the bytes written, with all of them
 flushed but not yet renamed, or after it. Then another runs it to its end.
 
-``python -m benchmarks._chaos_points [--episodes 4]`` prints one JSON line a point; exit code 1
-where a result was wrong. In one process, without OpenGL, so that it may fork.
+``python -m benchmarks._chaos_points [--episodes 4] [--random 100]`` prints one JSON line a death,
+after those places some at random moments; exit code 1 where a result was wrong. In one process,
+without OpenGL, so that it may fork.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -62,8 +66,10 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def in_child(what: Callable[[], object]) -> int:
-    """Status with which a fork of this process ended that did it: 0, 1 or -9."""
+def in_child(what: Callable[[], object], after: float | None = None) -> int:
+    """Status with which a fork of this process ended that did it: 0, 1 or -9. It is killed
+    ``after`` so many seconds.
+    """
     sys.stdout.flush()
     pid = os.fork()
     if pid == 0:
@@ -73,6 +79,9 @@ def in_child(what: Callable[[], object]) -> int:
             status = 0
         finally:
             os._exit(status)
+    if after is not None:
+        time.sleep(after)
+        os.kill(pid, signal.SIGKILL)  # not waited for yet, so still this child
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
@@ -153,6 +162,35 @@ def every_point(folder: Path, episodes: int) -> Iterator[Point]:
                 yield Point(over, number, change, where, tuple(wrong))
 
 
+def random_moments(folder: Path, episodes: int, kills: int, seed: int) -> Iterator[Point]:
+    """Deaths from outside at random moments, up to three of one build; ``number`` counts them."""
+    data = make_data(folder / "data", episodes)
+    plan, out = _plan(data, folder, 18), folder / "out"
+    store, moments = Store.at(str(out)), random.Random(seed)
+    began = time.monotonic()
+    if in_child(lambda: _build(plan, out)):
+        raise RuntimeError("the undisturbed build failed")
+    seconds, expected = time.monotonic() - began, hashes(contents(store))
+    tried = 0
+    for number in range(kills):
+        tried = tried % 3
+        if tried == 0:
+            shutil.rmtree(out)
+        tried += 1
+        status = in_child(lambda: _build(plan, out), after=moments.uniform(0, seconds))
+        wrong = [] if status in (0, -signal.SIGKILL) else [f"it ended with {status}"]
+        wrong += unsound_pieces(contents(store))
+        there = sum(name.endswith(".index.json") for name in store.names())
+        if status == 0:
+            tried = 3
+        if tried == 3 or number == kills - 1:
+            if failed := in_child(lambda: _build(plan, out)):
+                wrong.append(f"the restart ended with {failed}")
+            wrong += wrong_result(data, store, expected)
+        change = f"{there} of {data.shards} shards"
+        yield Point("nothing", number, change, "ended" if status == 0 else "random", tuple(wrong))
+
+
 def _one(
     data: Data, plan: BuildPlan, out: Path, number: int, where: str, expected: dict[str, str]
 ) -> list[str]:
@@ -182,10 +220,14 @@ def main() -> int:
     """Print every point; 1 where something was wrong."""
     parse = argparse.ArgumentParser(description=__doc__)
     parse.add_argument("--episodes", type=int, default=4, help="of the data set (4)")
+    parse.add_argument("--random", type=int, default=0, help="deaths at random moments (0)")
+    parse.add_argument("--seed", type=int, default=0)
     args = parse.parse_args()
     failed = 0
     with tempfile.TemporaryDirectory(prefix="robo4d-points-") as folder:
-        for point in every_point(Path(folder), args.episodes):
+        points = every_point(Path(folder) / "points", args.episodes)
+        more = random_moments(Path(folder) / "random", 12, args.random, args.seed)
+        for point in chain(points, more if args.random else ()):
             print(json.dumps(asdict(point)), flush=True)
             failed += bool(point.wrong)
     return int(failed > 0)

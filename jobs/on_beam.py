@@ -55,7 +55,7 @@ def run_beam(
         finally:
             process.kill()
         yield from _appeared(left, builder.store)
-        if whole:
+        if whole or not left:  # the tables are written after this, whoever wrote them before
             return
         lost = lost + 1 if len(left) == before else 1
         if lost > config.retries:

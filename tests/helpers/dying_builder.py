@@ -13,15 +13,10 @@ from schemas.plan import ShardTask
 
 @dataclass(frozen=True)
 class DyingBuilder:
-    """Kills its own process, unless the store tells that a shard was tried ``deaths`` times."""
+    """Kills the process that it is called in."""
 
     store: Store
-    deaths: int
 
     def __call__(self, task: ShardTask) -> ShardIndex:
-        assert self.store.folder is not None
-        tried = len(list(self.store.folder.glob(f"{task.name}.tried*")))
-        if tried < self.deaths:
-            (self.store.folder / f"{task.name}.tried{tried}").touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return ShardIndex(f"{task.name}.tar", 0, "", [])
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError("not reached")
