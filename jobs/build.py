@@ -11,7 +11,7 @@ from typing import Any
 from jobs.logs import begin_log
 from jobs.monitor import Monitor, Tell
 from pipeline.build import ShardBuilder, find_finished
-from pipeline.manifest import PLAN, write_tables
+from pipeline.manifest import DATASET, PLAN, STATS, TABLES, write_tables
 from pipeline.store import OutputError, Store
 from pipeline.verify import read_plan
 from robo4d.shard import INDEX_SUFFIX, ShardIndex
@@ -51,7 +51,7 @@ def run_build(
     engine = _engine(run.engine)
     with _only_one(store):
         store.prepare()
-        _drop_shards_of_an_older_plan(plan, store)
+        _drop_what_an_older_plan_made(plan, store)
         store.publish_bytes(PLAN, plan.model_dump_json(indent=1).encode())
         begin_log(store, run.log)
         with Monitor(plan, store, run, tell, port) as monitor:
@@ -60,6 +60,7 @@ def run_build(
                 if task.name in indexes:
                     monitor.shard(task, indexes[task.name], True)
             todo = [task for task in plan.shards if task.name not in indexes]
+            _drop_indexes(todo, store)
             _log.info("build begun", extra={"facts": {"engine": run.engine, "shards": len(todo)}})
             try:
                 with closing(engine(todo, ShardBuilder.of(plan, store), run)) as built:
@@ -134,14 +135,31 @@ def _only_one(store: Store) -> Iterator[None]:
         yield
 
 
-def _drop_shards_of_an_older_plan(plan: BuildPlan, store: Store) -> None:
-    """Remove shards that the plan here before made and this one does not have."""
+def _drop_what_an_older_plan_made(plan: BuildPlan, store: Store) -> None:
+    """Remove shards that the plan here before made and this one does not have, and the tables,
+    which say that all of its shards are there.
+    """
     try:
         old = read_plan(store)
     except UsageError:
         return
+    if old == plan:
+        return
+    for name in (DATASET, STATS, *TABLES):
+        store.delete(name)
     kept = {task.name for task in plan.shards}
     for task in old.shards:
         if task.name not in kept:
             store.delete(f"{task.name}{INDEX_SUFFIX}")
             store.delete(f"{task.name}.tar")
+
+
+def _drop_indexes(todo: Sequence[ShardTask], store: Store) -> None:
+    """Remove indexes of shards that are built anew: beside a new tar, an old index would be wrong
+    from when the one is there until the other is, or for ever.
+    """
+    with store.explained():
+        there = store.names()
+    for task in todo:
+        if (name := f"{task.name}{INDEX_SUFFIX}") in there:
+            store.delete(name)

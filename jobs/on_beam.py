@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
+import time
+import traceback
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from jobs.build import Built
-from jobs.worker import begin_worker
+from jobs.build import Built, WorkerLost
+from jobs.worker import begin_worker, end_with
 from pipeline.build import ShardBuilder, find_finished
 from pipeline.manifest import write_tables
 from pipeline.store import OutputError, Store
@@ -20,6 +26,8 @@ from schemas.config import RunConfig
 from schemas.plan import ShardTask
 
 _POLL = 1.0  # s between looks for shards that are finished
+_NOTICED = 2.0  # s within which the death of a worker is known, after what it led to
+_LOST = 70  # exit code of a pipeline whose worker died
 
 
 def run_beam(
@@ -28,32 +36,109 @@ def run_beam(
     """Run the pipeline to its end; shards are told as they appear in the store.
 
     Without options it runs in ``config.workers`` processes of this machine. Runners elsewhere take
-    Beam's own options, and a store that they reach as well.
+    Beam's own options, a store that they reach as well, and replace their workers themselves. Where
+    a worker of this machine dies, the pipeline is begun again for what is left.
+
+    Raises:
+        RuntimeError: the pipeline failed; the message is its traceback.
+        WorkerLost: workers died more than ``config.retries`` times with no shard built between.
     """
     if not todo:
         return
-    options = PipelineOptions(list(config.beam.options) or _here(config.workers))
-    failed: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            with beam.Pipeline(options=options) as pipeline:
-                assemble(pipeline, builder, config)
-        except BaseException as error:  # noqa: BLE001 -- raised again in the caller's thread
-            failed.append(error)
-
-    # Aside, since a local runner blocks until all is done.
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
     left = {task.name: task for task in todo}
-    while thread.is_alive():
-        thread.join(_POLL)
-        for name, index in find_finished(list(left.values()), builder.store).items():
-            yield left.pop(name), index
-    if failed:
-        raise failed[0]
-    for name, index in find_finished(list(left.values()), builder.store).items():
-        yield left[name], index
+    lost = 0
+    while True:
+        before = len(left)
+        process = _Process(builder, config)
+        try:
+            while process.is_alive():
+                yield from _appeared(left, builder.store)
+            whole = process.whole()
+        finally:
+            process.kill()
+        yield from _appeared(left, builder.store)
+        if whole or not left:  # the tables are written after this, whoever wrote them before
+            return
+        lost = lost + 1 if len(left) == before else 1
+        if lost > config.retries:
+            raise WorkerLost(
+                f"a Beam worker died (killed, or out of memory: try fewer workers), {lost} times "
+                f"in a row, with {len(left)} shards to go; run the same command again, finished "
+                "shards are kept"
+            )
+        builder.store.prepare()  # what the dead were writing
+
+
+def _appeared(left: dict[str, ShardTask], store: Store) -> Iterator[Built]:
+    for name, index in find_finished(list(left.values()), store).items():
+        yield left.pop(name), index
+
+
+class _Process:
+    """The pipeline, in a process of its own at the head of a process group.
+
+    Beam's local runner blocks, waits for ever for a worker that died while it was starting, and
+    cannot be stopped from within. A group can, with all its workers.
+    """
+
+    def __init__(self, builder: ShardBuilder, config: RunConfig) -> None:
+        context = get_context("spawn")
+        self._said, say = context.Pipe(duplex=False)
+        self._process = context.Process(target=_pipeline, args=(builder, config, os.getpid(), say))
+        self._process.start()
+        say.close()
+
+    def is_alive(self) -> bool:
+        """After a while, or when it has ended."""
+        self._process.join(_POLL)
+        return self._process.is_alive()
+
+    def whole(self) -> bool:
+        """Of one that has ended: whether to the end, not by the death of a worker.
+
+        Raises:
+            RuntimeError: anything else ended it; the message is the traceback.
+        """
+        if self._process.exitcode == 0:
+            return True
+        with suppress(EOFError):  # it died without a word
+            raise RuntimeError(self._said.recv())
+        return False
+
+    def kill(self) -> None:
+        """End it and its workers, which do not end with it."""
+        assert self._process.pid is not None
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.kill()
+        self._process.join()
+
+
+def _pipeline(builder: ShardBuilder, config: RunConfig, driver: int, say: Connection) -> None:
+    """In the process: run the pipeline; end with its workers, and end them with the driver."""
+    os.setpgid(0, 0)
+    end_with(driver, lambda: os.killpg(0, signal.SIGKILL))
+    died = threading.Event()
+    tell = threading.excepthook
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        # Beam's thread that waits for a worker here raises when that worker ends badly.
+        if args.thread is None or args.thread.name != "run_worker":
+            tell(args)
+            return
+        died.set()
+        time.sleep(_NOTICED)
+        os._exit(_LOST)
+
+    threading.excepthook = hook
+    try:
+        options = PipelineOptions(list(config.beam.options) or _here(config.workers))
+        with beam.Pipeline(options=options) as pipeline:
+            assemble(pipeline, builder, config)
+    except Exception:  # noqa: BLE001 -- raised again in the driver
+        if not died.wait(_NOTICED):
+            say.send(traceback.format_exc())
+        os._exit(_LOST)
 
 
 def assemble(pipeline: beam.Pipeline, builder: ShardBuilder, config: RunConfig) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 
 from jobs.logs import begin_log
 from pipeline.build import ShardBuilder
@@ -19,14 +20,20 @@ def begin_worker(builder: ShardBuilder, run: RunConfig, parent: int | None = Non
     """
     begin_log(builder.store, run.log)
     if parent is not None:
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+        end_with(parent, lambda: os._exit(1))
 
 
-def _end_with(process: int) -> None:
-    """End when ``process`` is gone, so that no orphan writes beside the next build."""
-    while _is_there(process):
-        time.sleep(0.2)
-    os._exit(1)
+def end_with(process: int, end: Callable[[], object]) -> None:
+    """Call ``end`` when ``process`` is gone, however it went, so that no orphan writes beside the
+    next build.
+    """
+
+    def watch() -> None:
+        while _is_there(process):
+            time.sleep(0.2)
+        end()
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _is_there(process: int) -> bool:

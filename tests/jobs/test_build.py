@@ -266,3 +266,17 @@ def test_several_sources_make_one_data_set(run_cli, tmp_path, bridge_data, menag
     assert len(robo4d.open(out)) == len(rows) == 12
     assert run_cli("verify", out).returncode == 0
     assert run_cli("build", *sources, "-d", "x").returncode == 2
+
+
+def test_a_new_plan_drops_the_tables_and_the_indexes_of_what_it_builds_anew(run_cli, tmp_path):
+    write_droid(tmp_path / "data", sound(2))
+    out = tmp_path / "out"
+    assert build(run_cli, tmp_path / "data", out).returncode == 0
+    # A folder in the way of the first tar: the build stops there, before any of its own is whole.
+    tar = next(out.glob("*.tar"))
+    tar.unlink()
+    (tar / "in the way").mkdir(parents=True)
+    stopped = build(run_cli, tmp_path / "data", out, "--set", "shard.rgb_crf=30")
+    assert stopped.returncode == 1, stopped.stderr
+    left = {path.name for path in out.iterdir() if path.is_file()}
+    assert left == {".lock", "plan.json"}, "nothing that tells of the older build as of a whole one"
