@@ -17,14 +17,35 @@ class InputError(RuntimeError):
     """Data that a build was to read could not be made."""
 
 
+def earlier_plan(out: Path) -> BuildPlan | None:
+    """The plan that ``out`` holds, which the next one goes on from; None: there is none.
+
+    Raises:
+        UsageError: it is damaged.
+    """
+    from pipeline.verify import read_plan
+
+    try:
+        return read_plan(out)
+    except UsageError as error:
+        if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+            return None
+        raise UsageError(f"{error}; --replan lays out all shards anew") from error
+
+
 def plan_inputs(
-    sources: list[str], data: str | None, config: Path | None, overrides: list[str] | None
+    sources: list[str],
+    data: str | None,
+    config: Path | None,
+    overrides: list[str] | None,
+    previous: BuildPlan | None = None,
 ) -> BuildPlan:
     """The plan of a build. A source without data gets its twin, made on first use.
 
     Args:
         sources: NAME or NAME=DATA, each.
         data: of the one source that is named without.
+        previous: see `pipeline.plan.make_plan`.
 
     Raises:
         UsageError: the arguments, the configuration or the data are wrong.
@@ -47,7 +68,7 @@ def plan_inputs(
             raise UsageError("--data goes with one --source NAME; else give --source NAME=DATA")
         inputs = dict.fromkeys(inputs, data)
     inputs = {name: place or _twin(name) for name, place in inputs.items()}
-    return make_plan(inputs, settings, _cache() / "index")
+    return make_plan(inputs, settings, _cache() / "index", previous)
 
 
 def _twin(source: str) -> str:

@@ -14,12 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from jobs import _show
-from jobs._inputs import InputError, plan_inputs
+from jobs._inputs import InputError, earlier_plan, plan_inputs
 from schemas.reasons import UsageError
 
 if TYPE_CHECKING:
@@ -47,6 +45,9 @@ Config = Annotated[Path | None, typer.Option("--config", "-c", help="YAML; see c
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", help="override a key: --set clip.frames=25")
 ]
+Replan = Annotated[
+    bool, typer.Option("--replan", help="lay out all shards anew, whatever plan OUT holds")
+]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object on standard output")]
 
 
@@ -54,23 +55,41 @@ Json = Annotated[bool, typer.Option("--json", help="print one JSON object on sta
 def plan(
     sources: Sources,
     data: Data = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="plan as a build there would go on")
+    ] = None,
+    workers: Annotated[int, typer.Option("--workers", "-w", min=1, help="of --dry-run")] = 1,
     config: Config = None,
     overrides: Overrides = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="what building takes and costs, by source")
+    ] = False,
+    replan: Replan = False,
     as_json: Json = False,
 ) -> None:
-    """Show which records go into which shard, without building anything."""
+    """Show which records go into which shard, without building anything.
+
+    With --dry-run: shards, clips, bytes, hours and money, at the prices of cost.prices, and the
+    measured rates behind them (cost.rates). A source without a measured rate is unknown.
+    """
+    from jobs._plan import cost_json, print_cost, print_shards
+    from pipeline.cost import estimate, load_prices, load_rates
+
     with _explain():
-        made = plan_inputs(sources, data, config, overrides)
-    if as_json:
-        print(made.model_dump_json())
-        return
-    table = Table("shard", "episodes", "source bytes", "unreadable")
-    for task in made.shards:
-        lost = sum(ref.defect is not None for ref in task.refs)
-        size = sum(ref.length for ref in task.refs)
-        table.add_row(task.name, str(len(task.refs)), _show.human_bytes(size), str(lost or ""))
-    Console().print(table)
-    _show.announce(made)
+        previous = None if out is None or replan else earlier_plan(out)
+        made = plan_inputs(sources, data, config, overrides, previous)
+        if dry_run:
+            rates, prices = load_rates(made.config.cost.rates), load_prices(made.config.cost.prices)
+            cost = estimate(made, rates, prices, workers, previous)
+    if dry_run and as_json:
+        print(json.dumps(cost_json(cost)))
+    elif dry_run:
+        print_cost(cost)
+    elif as_json:
+        print(made.to_json().decode())
+    else:
+        print_shards(made)
+    _show.announce(made, previous)
 
 
 @app.command()
@@ -81,16 +100,22 @@ def build(
     workers: Annotated[int, typer.Option("--workers", "-w", min=1)] = 1,
     config: Config = None,
     overrides: Overrides = None,
+    replan: Replan = False,
     as_json: Json = False,
 ) -> None:
-    """Build shards. Finished ones are kept, so an interrupted build goes on where it was."""
+    """Build shards. Finished ones are kept, so an interrupted build goes on where it was.
+
+    Where OUT holds a plan, its shards stay as far as their records, the configuration and the code
+    are the same, and what is new gets shards of its own.
+    """
     from jobs.local import WorkerLost, run_local
     from pipeline.publish import OutputError
 
     with _explain():
-        made = plan_inputs(sources, data, config, overrides)
-        target = out or Path("out") / "-".join(part.source for part in made.sources)
-        _show.announce(made)
+        target = out or Path("out") / "-".join(name.partition("=")[0] for name in sources)
+        previous = None if replan else earlier_plan(target)
+        made = plan_inputs(sources, data, config, overrides, previous)
+        _show.announce(made, previous)
         began, skipped = time.monotonic(), 0
         with _show.progress() as progress:
             bar = progress.add_task("shards", total=len(made.shards))

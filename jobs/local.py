@@ -48,7 +48,7 @@ def run_local(plan: BuildPlan, out: Path, workers: int, done: Done) -> list[Shar
         prepare(out)
         with explained(out):
             _drop_shards_of_an_older_plan(plan, out)
-            publish_bytes(out / PLAN, plan.model_dump_json(indent=1).encode())
+            publish_bytes(out / PLAN, plan.to_json())
         indexes: dict[str, ShardIndex] = {}
         todo = []
         for task in plan.shards:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Mapping
+from functools import lru_cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from converters import open_source
+from pipeline.cost import load_rates, weigh
+from pipeline.shards import make_shards
 from pipeline.split import assign_splits, check_mix, mix_sources
-from schemas.config import BuildConfig, MasksConfig, QuarantineConfig, SplitConfig
-from schemas.plan import BuildPlan, EpisodeRef, PlannedSource, ShardTask, fingerprint
+from robo4d.sample import to_json
+from schemas.config import BuildConfig, CostConfig, MasksConfig, QuarantineConfig, SplitConfig
+from schemas.plan import BuildPlan, EpisodeRef, PlannedSource, fingerprint
 from schemas.reasons import UsageError
 
 # Folders whose code decides a shard's bytes, and libraries that do.
@@ -51,13 +54,18 @@ def code_version() -> str:
 
 
 def make_plan(
-    inputs: Mapping[str, str], config: BuildConfig, cache: Path | None = None
+    inputs: Mapping[str, str],
+    config: BuildConfig,
+    cache: Path | None = None,
+    previous: BuildPlan | None = None,
 ) -> BuildPlan:
     """Plan a build of one source or several into one data set.
 
     Args:
         inputs: source -> its data set, a folder or fsspec URL.
         cache: where record indexes are kept.
+        previous: an earlier plan, whose shards are kept where they would be built the same, so that
+            sources which grow get new shards for what is new alone.
 
     Raises:
         UsageError: unknown source, or no such data set there.
@@ -65,7 +73,8 @@ def make_plan(
     if len(inputs) > 1 and config.source.fps is not None:
         raise UsageError("source.fps fits one source; leave it out where several are built")
     check_mix(inputs, config.source)
-    code, masks = code_version(), _masks(config.camera.masks)
+    code, rates = code_version(), load_rates(config.cost.rates)
+    shared = _bytes_config(config).model_dump_json() + _masks(config.camera.masks)
     sources, selected, notes = {}, {}, {}
     for source, data in inputs.items():
         opened = open_source(source, data, config.source, grouped=config.split.by != "source")
@@ -75,10 +84,16 @@ def make_plan(
     for source, (by_split, left_out) in mix_sources(selected, config.source).items():
         opened = sources[source]
         by_split, unknown = assign_splits(source, by_split, config.split)
-        # The description states the rate, and of a twin its seed.
-        identity = f"{source}/{opened.layout}/{opened.name}/{opened.description}/{opened.joined}"
-        identity += masks
-        found = _shards(source, by_split, config, identity, code)
+        rate = rates.of(source, opened.layout, opened.twin, config)
+        identity = [source, opened.layout, opened.name, opened.facts, opened.joined, shared, code]
+        found = make_shards(
+            source,
+            by_split,
+            config.shard.episodes,
+            partial(weigh, rate=rate, config=config),
+            partial(fingerprint, to_json({"parts": identity}).decode()),
+            () if previous is None else previous.shards,
+        )
         if not found:
             raise UsageError(f"{inputs[source]} holds no record to build from")
         shards += found
@@ -93,6 +108,23 @@ def make_plan(
             )
         )
     return BuildPlan(sources=tuple(planned), config=config, code=code, shards=tuple(shards))
+
+
+def _bytes_config(config: BuildConfig) -> BuildConfig:
+    """The part of the configuration that a shard's bytes depend on, given its records.
+
+    Which records are read and how they were dealt out is in the records themselves; splits by group
+    count all the same, since a record that turns out to be of another group is set aside.
+    """
+    chosen = {"mix": None, "seed": 0, "splits": None, "max_episodes": None}
+    return config.model_copy(
+        update={
+            "quarantine": QuarantineConfig(),
+            "cost": CostConfig(),
+            "split": SplitConfig() if config.split.by == "source" else config.split,
+            "source": config.source.model_copy(update=chosen),
+        }
+    )
 
 
 def _masks(config: MasksConfig) -> str:
@@ -124,30 +156,3 @@ def _select(
             left -= len(kept[split])
         by_split = kept
     return by_split, notes
-
-
-def _shards(
-    source: str,
-    by_split: Mapping[str, Sequence[EpisodeRef]],
-    config: BuildConfig,
-    identity: str,
-    code: str,
-) -> list[ShardTask]:
-    # How much bad data is tolerated changes no byte of a shard; what mix and split did is in refs.
-    bytes_config = config.model_copy(
-        update={
-            "quarantine": QuarantineConfig(),
-            "split": SplitConfig(),
-            "source": config.source.model_copy(update={"mix": None, "seed": 0}),
-        }
-    )
-    size, tasks = config.shard.episodes, []
-    for split, refs in sorted(by_split.items()):
-        for number, start in enumerate(range(0, len(refs), size)):
-            part = tuple(refs[start : start + size])
-            name = f"robo4d-{source}-{split}-{number:05d}"
-            mark = fingerprint(identity, code, bytes_config, name, split, *part)
-            tasks.append(
-                ShardTask(name=name, source=source, split=split, refs=part, fingerprint=mark)
-            )
-    return tasks

@@ -40,7 +40,7 @@ def read_plan(out: Path) -> BuildPlan:
     """
     path = out / PLAN
     try:
-        return BuildPlan.model_validate_json(path.read_bytes())
+        return BuildPlan.from_json(path.read_bytes())
     except OSError as error:
         raise UsageError(f"{out} holds no build: {path.name} cannot be read ({error})") from error
     except ValueError as error:
