@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from schemas.plan import BuildPlan
 
 UNKNOWN = "unknown"
-# Column, field of `SourceCost`, how it is written. GPU time that no stage was measured to use is
+# Row, field of `SourceCost`, how it is written. GPU time that no stage was measured to use is
 # absent, which is not the same as unknown.
-_COLUMNS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+_ROWS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("shards", "shards", "{:,}".format),
     ("episodes", "episodes", "{:,}".format),
-    ("source", "source_bytes", human_bytes),
+    ("source bytes", "source_bytes", human_bytes),
     ("clips", "clips", "{:,.0f}".format),
-    ("output", "output_bytes", human_bytes),
-    ("CPU h", "cpu_hours", "{:,.2f}".format),
-    ("GPU h", "gpu_hours", "{:,.2f}".format),
-    ("storage/month", "storage_month", "{:,.2f}".format),
-    ("once", "once", "{:,.2f}".format),
+    ("output bytes", "output_bytes", human_bytes),
+    ("CPU hours", "cpu_hours", "{:,.2f}".format),
+    ("GPU hours", "gpu_hours", "{:,.2f}".format),
+    ("storage a month", "storage_month", "{:,.2f}".format),
+    ("money once", "once", "{:,.2f}".format),
 )
 
 
@@ -57,25 +57,26 @@ def cost_json(cost: PlanCost) -> dict[str, Any]:
 
 
 def print_cost(cost: PlanCost) -> None:
-    """The sources and their sum, then the rates behind them."""
+    """A column a source and one for their sum, then the rates behind them."""
     out = Console(highlight=False)
-    table = Table("", *(name for name, _, _ in _COLUMNS), title="what is to be built")
-    for one in cost.sources:
-        table.add_row(
-            f"{one.source} ({one.layout}{', TWIN' if one.twin else ''})",
-            *_cells(vars(one), one.rate is not None),
+    columns = {
+        f"{one.source} {one.layout}{' TWIN' if one.twin else ''}": _cells(
+            vars(one), one.rate is not None
         )
+        for one in cost.sources
+    }
     if len(cost.sources) > 1:
-        absent = all(one.rate is not None for one in cost.sources)
-        table.add_row("all", *_cells(_total(cost), absent))
+        columns["all"] = _cells(_total(cost), all(one.rate is not None for one in cost.sources))
+    table = Table("to be built", *columns)
+    for row in zip((name for name, _, _ in _ROWS), *columns.values(), strict=True):
+        table.add_row(*row)
     out.print(table)
     wall = _cell(cost.wall_hours, "{:,.2f} h".format)
     out.print(f"wall time with {cost.workers} worker(s), a core each: {wall}")
     out.print(f"money in {cost.prices.currency}: {escape(cost.prices.note)}", soft_wrap=True)
     for one in cost.sources:
         _print_rate(out, one)
-    if any(one.kept for one in cost.sources):
-        kept = sum(one.kept for one in cost.sources)
+    if kept := sum(one.kept for one in cost.sources):
         say.print(f"{kept} shard(s) of the plan before stay and are counted in none of this")
 
 
@@ -98,15 +99,16 @@ def _print_rate(out: Console, one: SourceCost) -> None:
 
 def _per_episode(rate: Rate) -> str:
     gpu = "GPU absent" if rate.gpu_s is None else f"GPU {rate.gpu_s:.3g} s"
+    size, more = human_bytes(rate.output_bytes), human_bytes(rate.output_bytes_per_mb)
     return (
         f"an episode takes {rate.camera_cpu_s:.3g} CPU s for cameras, {rate.cpu_s:.3g} + "
         f"{rate.cpu_s_per_mb:.3g} a source MB for the rest, {gpu}; it gives {rate.clips:.3g} "
-        f"clips, {human_bytes(rate.output_bytes)} + {human_bytes(rate.output_bytes_per_mb)} a source MB"
+        f"clips, {size} + {more} a source MB"
     )
 
 
 def _cells(values: Mapping[str, Any], measured: bool) -> list[str]:
-    cells = {field: _cell(values[field], write) for _, field, write in _COLUMNS}
+    cells = {field: _cell(values[field], write) for _, field, write in _ROWS}
     if measured and values["gpu_hours"] is None:
         cells["gpu_hours"] = "absent"
     return list(cells.values())
@@ -119,7 +121,7 @@ def _cell(value: float | None, write: Callable[[float], str]) -> str:
 def _total(cost: PlanCost) -> dict[str, float | None]:
     """Sums over the sources; a sum with an unknown part is unknown."""
     total: dict[str, float | None] = {}
-    for _, field, _ in _COLUMNS:
+    for _, field, _ in _ROWS:
         values = [getattr(one, field) for one in cost.sources]
         total[field] = None if None in values else sum(values)
     return total

@@ -130,16 +130,14 @@ def weigh(refs: Sequence[EpisodeRef], rate: Rate | None, config: BuildConfig) ->
     that balances shards, and is never shown as seconds.
     """
     solve = config.camera.solve != "never"
+    sound = [ref for ref in refs if ref.defect is None]
     if rate is None:
-        mean = sum(ref.length for ref in refs) / max(len(refs), 1) or 1.0
-        weights = [1 + ref.length / mean for ref in refs]
+        mean = sum(ref.length for ref in sound) / max(len(sound), 1) or 1.0
+        weights = [1 + ref.length / mean for ref in sound]
     else:
-        weights = [rate.seconds(ref, solve) for ref in refs]
-    least = min(weights, default=0.0)
-    return [
-        weight if ref.defect is None else least * _LOST
-        for weight, ref in zip(weights, refs, strict=True)
-    ]
+        weights = [rate.seconds(ref, solve) for ref in sound]
+    lost, each = min(weights, default=1.0) * _LOST, iter(weights)
+    return [next(each) if ref.defect is None else lost for ref in refs]
 
 
 @dataclass(frozen=True)
