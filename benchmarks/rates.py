@@ -93,7 +93,7 @@ def fit(shards: Sequence[Measured]) -> dict[str, float]:
     terms = np.stack([episodes, np.zeros_like(mb) if alike else mb], axis=1)
     rest, _ = nnls(terms, np.array([one.cpu_s - one.camera_cpu_s for one in shards]))
     size, _ = nnls(terms, np.array([one.output_bytes for one in shards], float))
-    total = episodes.sum()
+    total = float(episodes.sum())
     return {
         "camera_cpu_s": round(sum(one.camera_cpu_s for one in shards) / total, 3),
         "cpu_s": round(float(rest[0]), 3),
