@@ -34,15 +34,16 @@ from benchmarks._mutate_files import (
 from benchmarks.inputs_rlds import Files
 from converters import open_source
 from converters._libero_assets import SITE_VARIABLE
-from jobs.local import run_local
+from jobs.build import run_build
 from pipeline.checks import check_motion
 from pipeline.clip import plan_clip
 from pipeline.manifest import read_table
 from pipeline.plan import make_plan
+from pipeline.store import Store
 from pipeline.verify import verify
 from reconstruction.motion import solve_motion
 from robots.models import get_robot
-from schemas.config import BuildConfig, CameraConfig, ChecksConfig, QuarantineConfig
+from schemas.config import BuildConfig, CameraConfig, ChecksConfig, QuarantineConfig, RunConfig
 from schemas.episode import Episode
 from schemas.reasons import EpisodeError, UsageError
 
@@ -260,13 +261,13 @@ def _build(target: Target, data: Path, folder: Path, solve: bool, seen: bool) ->
     """Plan, build, write the tables, verify; every record planned is accounted for."""
     del solve, seen
     plan = make_plan({target.source: str(data)}, target.config)
-    out = folder / "out"
+    out = Store.at(folder / "out")
     try:
-        run_local(plan, out, 1, lambda *_: None)
+        run_build(plan, out, RunConfig(), lambda *_: None)
         verdict = verify(out)
     except UsageError as error:
         raise RuntimeError(f"UsageError while building: {error}") from error
     if verdict.problems:
         raise RuntimeError(f"verification: {verdict.problems[:3]}")
-    reasons = sorted({row["reason"] for row in read_table(out / "quarantine.parquet")})
+    reasons = sorted({row["reason"] for row in read_table(out, "quarantine.parquet")})
     return ("quarantined", ", ".join(reasons)) if reasons else ("built", "")

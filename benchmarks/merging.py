@@ -18,6 +18,7 @@ import numpy as np
 from benchmarks._common import parser, print_header, print_table, write_json
 from pipeline.duplicates import find_duplicates
 from pipeline.manifest import merge, write_tables
+from pipeline.store import Store
 from robo4d.shard import ShardIndex
 from schemas.config import BuildConfig
 from schemas.manifest import EpisodeSketch, ManifestRow
@@ -137,7 +138,7 @@ def main() -> None:
         del tables
         with tempfile.TemporaryDirectory() as folder:
             began = time.process_time()
-            write_tables(Path(folder), plan, indexes)
+            write_tables(Store.at(folder), plan, indexes)
             whole = time.process_time() - began
             size = sum(p.stat().st_size for p in Path(folder).iterdir() if p.is_file())
         report.append(

@@ -26,9 +26,11 @@ from scipy.optimize import nnls
 
 import pipeline.build
 from benchmarks._common import parser, print_header, print_table, write_json
+from pipeline.build import ShardBuilder
 from pipeline.plan import make_plan
+from pipeline.store import Store
 from schemas.config import load_config
-from schemas.plan import BuildPlan, ShardTask
+from schemas.plan import ShardTask
 
 
 @dataclass(frozen=True)
@@ -67,9 +69,9 @@ def _cpu_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _build(task: ShardTask, plan: BuildPlan, out: Path, clock: _CameraClock) -> Measured:
+def _build(task: ShardTask, builder: ShardBuilder, clock: _CameraClock) -> Measured:
     began, clock.seconds = _cpu_s(), 0.0
-    index = pipeline.build.build_shard(task, plan, out)
+    index = builder(task)
     return Measured(
         episodes=len(task.refs),
         source_mb=sum(ref.length for ref in task.refs) / 1e6,
@@ -133,10 +135,11 @@ def main() -> None:
         origin = plan.sources[0]
         shards = []
         with tempfile.TemporaryDirectory() as folder:
-            out = Path(folder)
-            (out / ".tmp").mkdir()
+            store = Store.at(folder)
+            store.prepare()
+            builder = ShardBuilder.of(plan, store)
             for task in plan.shards:
-                shards.append(_build(task, plan, out, clock))
+                shards.append(_build(task, builder, clock))
                 print(f"{task.name}: {shards[-1]}", file=sys.stderr, flush=True)
         each = [one.source_mb / one.episodes for one in shards]
         rates.append(

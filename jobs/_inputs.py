@@ -10,6 +10,8 @@ from jobs._show import progress
 from schemas.reasons import UsageError
 
 if TYPE_CHECKING:
+    from pipeline.store import Store
+    from schemas.config import RunConfig
     from schemas.plan import BuildPlan
 
 
@@ -17,8 +19,8 @@ class InputError(RuntimeError):
     """Data that a build was to read could not be made."""
 
 
-def earlier_plan(out: Path) -> BuildPlan | None:
-    """The plan that ``out`` holds, which the next one goes on from; None: there is none.
+def earlier_plan(store: Store) -> BuildPlan | None:
+    """The plan that ``store`` holds, which the next one goes on from; None: there is none.
 
     Raises:
         UsageError: it is damaged.
@@ -26,7 +28,7 @@ def earlier_plan(out: Path) -> BuildPlan | None:
     from pipeline.verify import read_plan
 
     try:
-        return read_plan(out)
+        return read_plan(store)
     except UsageError as error:
         if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
             return None
@@ -39,8 +41,10 @@ def plan_inputs(
     config: Path | None,
     overrides: list[str] | None,
     previous: BuildPlan | None = None,
-) -> BuildPlan:
-    """The plan of a build. A source without data gets its twin, made on first use.
+) -> tuple[BuildPlan, RunConfig]:
+    """The plan of a build, and where it is to run.
+
+    A source without data gets its twin, made on first use.
 
     Args:
         sources: NAME or NAME=DATA, each.
@@ -68,7 +72,7 @@ def plan_inputs(
             raise UsageError("--data goes with one --source NAME; else give --source NAME=DATA")
         inputs = dict.fromkeys(inputs, data)
     inputs = {name: place or _twin(name) for name, place in inputs.items()}
-    return make_plan(inputs, settings, _cache() / "index", previous)
+    return make_plan(inputs, settings, _cache() / "index", previous), settings.run
 
 
 def _twin(source: str) -> str:

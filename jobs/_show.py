@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -14,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from pipeline.store import Store
     from robo4d import Dataset, Sample
     from robo4d.shard import ShardIndex
     from schemas.plan import BuildPlan
@@ -54,7 +54,7 @@ def announce(made: BuildPlan, previous: BuildPlan | None = None) -> None:
 
 
 def summary(
-    made: BuildPlan, indexes: Sequence[ShardIndex], skipped: int, seconds: float, out: Path
+    made: BuildPlan, indexes: Sequence[ShardIndex], skipped: int, seconds: float, out: Store
 ) -> dict[str, Any]:
     from pipeline.manifest import merge  # pyarrow takes a third of a second to import
 

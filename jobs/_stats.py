@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -11,21 +10,26 @@ from rich.markup import escape
 from rich.table import Table
 
 from jobs._show import human_bytes
+from pipeline.retries import store_errors
+from pipeline.store import Store
 from schemas.reasons import UsageError
 
 
-def read_stats(out: Path) -> dict[str, Any]:
+def read_stats(out: str) -> dict[str, Any]:
     """What a build wrote beside its manifest.
 
     Raises:
         UsageError: there is no finished build, or the file is damaged.
     """
-    path = out / "stats.json"
+    from pipeline.manifest import STATS  # pyarrow takes a third of a second to import
+
+    store = Store.at(out)
+    path = store.path(STATS)
     try:
-        found = json.loads(path.read_bytes())
-    except OSError as error:
+        found = json.loads(store.read(STATS))
+    except store_errors() as error:
         raise UsageError(
-            f"{out} holds no finished build: {path.name} cannot be read ({error})"
+            f"{out} holds no finished build: {STATS} cannot be read ({error})"
         ) from error
     except ValueError as error:
         raise UsageError(f"{path} is damaged: {error}; run the build again") from error

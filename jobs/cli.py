@@ -56,9 +56,11 @@ def plan(
     sources: Sources,
     data: Data = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="plan as a build there would go on")
+        str | None, typer.Option("--out", "-o", help="plan as a build there would go on")
     ] = None,
-    workers: Annotated[int, typer.Option("--workers", "-w", min=1, help="of --dry-run")] = 1,
+    workers: Annotated[
+        int | None, typer.Option("--workers", "-w", min=1, help="of --dry-run; default 1")
+    ] = None,
     config: Config = None,
     overrides: Overrides = None,
     dry_run: Annotated[
@@ -74,13 +76,15 @@ def plan(
     """
     from jobs._plan import cost_json, print_cost, print_shards
     from pipeline.cost import estimate, load_prices, load_rates
+    from pipeline.store import Store
 
+    said = [] if workers is None else [f"run.workers={workers}"]
     with _explain():
-        previous = None if out is None or replan else earlier_plan(out)
-        made = plan_inputs(sources, data, config, overrides, previous)
+        previous = None if out is None or replan else earlier_plan(Store.at(out))
+        made, run = plan_inputs(sources, data, config, [*(overrides or ()), *said], previous)
         if dry_run:
             rates, prices = load_rates(made.config.cost.rates), load_prices(made.config.cost.prices)
-            cost = estimate(made, rates, prices, workers, previous)
+            cost = estimate(made, rates, prices, run.workers, previous)
     if dry_run and as_json:
         print(json.dumps(cost_json(cost)))
     elif dry_run:
@@ -96,8 +100,15 @@ def plan(
 def build(
     sources: Sources,
     data: Data = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="default out/<source>")] = None,
-    workers: Annotated[int, typer.Option("--workers", "-w", min=1)] = 1,
+    out: Annotated[
+        str | None, typer.Option("--out", "-o", help="folder or URL; default out/<source>")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", "-w", min=1, help="shards built at once; default 1")
+    ] = None,
+    engine: Annotated[
+        str | None, typer.Option("--engine", "-e", help="local (default), beam or ray")
+    ] = None,
     config: Config = None,
     overrides: Overrides = None,
     replan: Replan = False,
@@ -107,14 +118,19 @@ def build(
 
     Where OUT holds a plan, its shards stay as far as their records, the configuration and the code
     are the same, and what is new gets shards of its own.
+
+    The bytes are the same on every engine and for any number of workers. Beam and Ray run on this
+    machine as they are; elsewhere with `--set run.beam.options=[...]`, `--set run.ray.address=...`.
     """
-    from jobs.local import WorkerLost, run_local
-    from pipeline.publish import OutputError
+    from jobs.build import WorkerLost, run_build
+    from pipeline.store import OutputError, Store
 
     with _explain():
-        target = out or Path("out") / "-".join(name.partition("=")[0] for name in sources)
+        chosen = {"run.engine": engine, "run.workers": workers}
+        said = [f"{key}={value}" for key, value in chosen.items() if value is not None]
+        target = Store.at(out or "out/" + "-".join(name.partition("=")[0] for name in sources))
         previous = None if replan else earlier_plan(target)
-        made = plan_inputs(sources, data, config, overrides, previous)
+        made, run = plan_inputs(sources, data, config, [*(overrides or ()), *said], previous)
         _show.announce(made, previous)
         began, skipped = time.monotonic(), 0
         with _show.progress() as progress:
@@ -126,7 +142,7 @@ def build(
                 progress.advance(bar)
 
             try:
-                indexes = run_local(made, target, workers, done)
+                indexes = run_build(made, target, run, done)
             except (OutputError, WorkerLost) as error:
                 _fail(str(error), FAILED)
     summary = _show.summary(made, indexes, skipped, time.monotonic() - began, target)
@@ -144,13 +160,18 @@ def build(
 
 
 @app.command()
-def verify(out: Path, as_json: Json = False) -> None:
+def verify(
+    out: Annotated[str, typer.Argument(help="a build's folder or URL")], as_json: Json = False
+) -> None:
     """Check a finished build: hash every shard, decode every sample, account for every episode."""
+    from pipeline.store import Store
     from pipeline.verify import verify as run
 
     with _explain(), _show.progress() as progress:
         bar = progress.add_task("verify", total=None)
-        verdict = run(out, lambda n, total: progress.update(bar, completed=n, total=total))
+        verdict = run(
+            Store.at(out), lambda n, total: progress.update(bar, completed=n, total=total)
+        )
     if as_json:
         print(json.dumps({"ok": not verdict.problems, **vars(verdict)}))
     else:
@@ -169,7 +190,7 @@ def verify(out: Path, as_json: Json = False) -> None:
 
 @app.command()
 def stats(
-    out: Path,
+    out: Annotated[str, typer.Argument(help="a build's folder or URL")],
     top: Annotated[int, typer.Option(min=1, help="rows a table shows at most")] = 10,
     as_json: Json = False,
 ) -> None:

@@ -1,103 +1,94 @@
-"""The local engine: shards of a plan built by processes on this machine."""
+"""The local engine: shards built by processes on this machine."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from multiprocessing import active_children, get_context
-from pathlib import Path
 
-from pipeline.build import build_shard, finished
-from pipeline.manifest import PLAN, write_tables
-from pipeline.publish import OutputError, explained, prepare, publish_bytes
-from pipeline.verify import read_plan
-from robo4d.shard import INDEX_SUFFIX, ShardIndex
-from schemas.plan import BuildPlan, ShardTask
-from schemas.reasons import UsageError
+from jobs.build import Built, WorkerLost
+from pipeline.build import ShardBuilder
+from robo4d.shard import ShardIndex
+from schemas.config import RunConfig
+from schemas.plan import ShardTask
 
-_LOST = (
-    "a worker process died (killed, or out of memory: try fewer WORKERS); "
-    "run the same command again, finished shards are kept"
-)
-Done = Callable[[ShardTask, ShardIndex, bool], None]
+_build: Callable[[ShardTask], ShardIndex] | None = None  # of a worker process
 
 
-class WorkerLost(Exception):
-    """A worker process died (killed, or out of memory) while it built a shard."""
+def run_local(
+    todo: Sequence[ShardTask], builder: ShardBuilder, config: RunConfig
+) -> Iterator[Built]:
+    """Shards as they are built. One worker builds in this process.
 
-
-def run_local(plan: BuildPlan, out: Path, workers: int, done: Done) -> list[ShardIndex]:
-    """Build every shard that is not finished yet, then the tables.
-
-    Args:
-        workers: processes; 1 builds in this one.
-        done: called with (task, index, skipped) as each shard is there.
+    A worker that dies (killed, or out of memory) takes its pool with it; the pool is made anew for
+    what is left.
 
     Raises:
-        OutputError: ``out`` cannot be written, or another build is writing it.
-        UsageError: bad configuration or a missing dependency, found while building.
-        WorkerLost: a worker died; the shards finished so far are kept.
+        WorkerLost: that happened more than ``config.retries`` times with no shard built between.
     """
-    with _only_one(out):
-        prepare(out)
-        with explained(out):
-            _drop_shards_of_an_older_plan(plan, out)
-            publish_bytes(out / PLAN, plan.to_json())
-        indexes: dict[str, ShardIndex] = {}
-        todo = []
-        for task in plan.shards:
-            with explained(out):
-                index = finished(out, task)
-            if index is None:
-                todo.append(task)
-            else:
-                indexes[task.name] = index
-                done(task, index, True)
-        for task, index in _build_all(todo, plan, out, workers):
-            indexes[task.name] = index
-            done(task, index, False)
-        ordered = [indexes[task.name] for task in plan.shards]
-        write_tables(out, plan, ordered)
-        return ordered
-
-
-def _build_all(
-    todo: list[ShardTask], plan: BuildPlan, out: Path, workers: int
-) -> Iterator[tuple[ShardTask, ShardIndex]]:
-    workers = min(workers, len(todo))
-    if workers <= 1:
+    if config.workers == 1 or len(todo) == 1:
         for task in todo:
-            yield task, build_shard(task, plan, out)
+            yield task, builder(task)
         return
+    left = list(todo)
+    lost = 0
+    while left:
+        try:
+            for task, index in _pool(left, builder, min(config.workers, len(left))):
+                left.remove(task)
+                lost = 0
+                yield task, index
+        except BrokenProcessPool as error:
+            lost += 1
+            if lost > config.retries:
+                raise WorkerLost(
+                    f"a worker process died (killed, or out of memory: try fewer workers), "
+                    f"{lost} times in a row, with {len(left)} shards to go, the first of them "
+                    f"{left[0].name}; run the same command again, finished shards are kept"
+                ) from error
+            builder.store.prepare()  # what the dead were writing
+
+
+def _pool(todo: Sequence[ShardTask], builder: ShardBuilder, workers: int) -> Iterator[Built]:
     # Spawned, never forked: a fork after OpenGL was used hangs.
     with ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=_die_with, initargs=(os.getpid(),)
+        workers,
+        mp_context=get_context("spawn"),
+        initializer=_begin,
+        initargs=(builder, os.getpid()),
     ) as pool:
+        futures: dict[Future[ShardIndex], ShardTask] = {}
         try:
-            futures = {pool.submit(build_shard, task, plan, out): task for task in todo}
+            for task in todo:
+                futures[pool.submit(_build_one, task)] = task
         except (BrokenProcessPool, BrokenPipeError) as error:
             # A worker died while it was being started. The pool does not know its processes yet,
             # and one left alive would keep this process from ever ending.
             for worker in active_children():
                 worker.kill()
-            raise WorkerLost(_LOST) from error
+            raise BrokenProcessPool("a worker died while it was started") from error
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
-        except BrokenProcessPool as error:
-            raise WorkerLost(_LOST) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _die_with(parent: int) -> None:
-    """In a worker: end when the driver is gone, so that no orphan writes beside the next build."""
+def _build_one(task: ShardTask) -> ShardIndex:
+    assert _build is not None
+    return _build(task)
+
+
+def _begin(builder: ShardBuilder, parent: int) -> None:
+    """In a worker: keep the builder, and end when the driver is gone, so that no orphan writes
+    beside the next build.
+    """
+    global _build  # a pool's initializer has no other way to leave anything
+    _build = builder
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -105,30 +96,3 @@ def _die_with(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-@contextmanager
-def _only_one(out: Path) -> Iterator[None]:
-    """Hold the output folder's lock; the kernel frees it however this process ends."""
-    with explained(out):
-        out.mkdir(parents=True, exist_ok=True)
-        lock = (out / ".lock").open("w")
-    with lock as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise OutputError(f"another build is writing {out}; wait for it or stop it") from error
-        yield
-
-
-def _drop_shards_of_an_older_plan(plan: BuildPlan, out: Path) -> None:
-    """Remove shards that the plan here before made and this one does not have."""
-    try:
-        old = read_plan(out)
-    except UsageError:
-        return
-    kept = {task.name for task in plan.shards}
-    for task in old.shards:
-        if task.name not in kept:
-            (out / f"{task.name}{INDEX_SUFFIX}").unlink(missing_ok=True)
-            (out / f"{task.name}.tar").unlink(missing_ok=True)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from converters import open_source
+from converters.source import OpenedSource
 from pipeline.camera import CameraChoice, choose_camera, known_part
 from pipeline.describe import put_state, row_facts, sample_meta
-from pipeline.publish import explained, publish, publish_bytes
-from pipeline.setup import Cameras, Prepared, pools, prepare, solve_pool
+from pipeline.retries import again, store_errors
+from pipeline.setup import Prepared, pools, prepare, solve_pool
 from pipeline.sketch import sketch_episode
 from pipeline.split import check_side
+from pipeline.stages import Stages, in_order
+from pipeline.store import Store
 from reconstruction.depth.simulator import SimulatorDepth, open_truth
 from reconstruction.lift import lift_clip
 from reconstruction.motion import shift_motion
@@ -34,13 +34,14 @@ from schemas.reasons import EpisodeError, Reason, UsageError
 
 
 @dataclass(frozen=True)
-class _Encoded:
-    """One sample, ready for the tar."""
+class _Lifted:
+    """One sample before it is encoded."""
 
     key: str
-    members: dict[str, bytes]
+    fields: dict[str, Any]
+    meta: dict[str, Any]
+    fps: float
     row: dict[str, Any]
-    first_frame: NDArray[np.uint8]
 
 
 @dataclass
@@ -60,99 +61,183 @@ class _Renderers:
             renderer.close()
 
 
-def finished(out: Path, task: ShardTask) -> ShardIndex | None:
-    """The index of a shard that is built already, by the same plan, configuration and code."""
-    try:
-        index = ShardIndex.from_json((out / f"{task.name}{INDEX_SUFFIX}").read_bytes())
-        whole = (out / index.shard).stat().st_size == index.size
-    except (FileNotFoundError, FormatError):
-        return None
-    return index if whole and index.build.get("fingerprint") == task.fingerprint else None
-
-
-def build_shard(task: ShardTask, plan: BuildPlan, out: Path) -> ShardIndex:
-    """Build one shard into ``out``: the tar first, its index last, each renamed when whole.
-
-    A bad episode becomes a quarantine row in the index; everything else that goes wrong is
-    raised and leaves nothing under a final name.
+def find_finished(tasks: Sequence[ShardTask], store: Store) -> dict[str, ShardIndex]:
+    """Indexes, by name, of the shards that are built already, by the same plan, configuration and
+    code.
 
     Raises:
-        OutputError: ``out`` cannot be written.
-        UsageError: the data set or the robot's description is not here.
+        OutputError: the store does not answer.
     """
-    origin = plan.source_of(task)
-    source = open_source(origin.source, origin.data, plan.config.source)
-    renderers = _Renderers()
-    rows: list[ManifestRow] = []
-    quarantine: list[QuarantineRecord] = []
-    sketches: list[EpisodeSketch] = []
-    index: ShardIndex | None = None
-    shard = f"{task.name}.tar"
+    with store.explained():
+        there = store.names()
+        tasks = [task for task in tasks if {_tar(task), _index(task)} <= there.keys()]
+        contents = store.read_all([_index(task) for task in tasks])
+    found = {}
+    for task, content in zip(tasks, contents, strict=True):
+        try:
+            index = ShardIndex.from_json(content)
+        except FormatError:
+            continue
+        whole = there[_tar(task)] == index.size
+        if whole and index.build.get("fingerprint") == task.fingerprint:
+            found[task.name] = index
+    return found
 
-    def write(file: IO[bytes]) -> None:
-        nonlocal index
+
+def _tar(task: ShardTask) -> str:
+    return f"{task.name}.tar"
+
+
+def _index(task: ShardTask) -> str:
+    return f"{task.name}{INDEX_SUFFIX}"
+
+
+@dataclass(frozen=True)
+class ShardBuilder:
+    """Builds shards of one plan: what an engine gives to each of its workers, once.
+
+    Attributes:
+        sources: the plan's inputs.
+        stages: where an episode is read and encoded.
+    """
+
+    sources: tuple[PlannedSource, ...]
+    config: BuildConfig
+    store: Store
+    stages: Stages = field(default_factory=Stages, compare=False)
+    _opened: dict[str, OpenedSource] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, plan: BuildPlan, store: Store) -> ShardBuilder:
+        """The builder of a plan's shards, without its hundreds of thousands of records."""
+        return cls(plan.sources, plan.config, store)
+
+    def __reduce__(self) -> Any:
+        # Neither open files nor pools travel.
+        return type(self), (self.sources, self.config, self.store)
+
+    def __call__(self, task: ShardTask) -> ShardIndex:
+        """Build one shard: the tar first, its index last, each put there when whole.
+
+        A bad episode becomes a quarantine row in the index; everything else that goes wrong is
+        raised and leaves nothing under a final name.
+
+        Raises:
+            OutputError: the store cannot be written.
+            UsageError: the data set or the robot's description is not here.
+        """
+        origin = next(source for source in self.sources if source.source == task.source)
+        if task.source not in self._opened:
+            opened = open_source(origin.source, origin.data, self.config.source)
+            self._opened[task.source] = opened
+        work = _Shard(task, origin, self._opened[task.source], self.config, self.stages)
+        index: ShardIndex | None = None
+
+        def write(file: IO[bytes]) -> None:
+            nonlocal index
+            index = work.write(file)
+
+        self.store.publish(_tar(task), write)
+        assert index is not None
+        self.store.publish_bytes(_index(task), index.to_json())
+        return index
+
+
+@dataclass
+class _Shard:
+    """One shard while it is built."""
+
+    task: ShardTask
+    origin: PlannedSource
+    source: OpenedSource
+    config: BuildConfig
+    stages: Stages
+    rows: list[ManifestRow] = field(default_factory=list)
+    quarantine: list[QuarantineRecord] = field(default_factory=list)
+    sketches: list[EpisodeSketch] = field(default_factory=list)
+    seen: set[str] = field(default_factory=set)
+
+    def write(self, file: IO[bytes]) -> ShardIndex:
+        """Everything that the shard holds, in the order of its records."""
         writer = ShardWriter(file)
-        seen: set[str] = set()
-
-        def ready() -> Iterator[tuple[EpisodeRef, Prepared]]:
-            for ref in task.refs:
-                one = None
-                with _set_aside(ref, task, origin, quarantine):
-                    episode = source.read(ref, task.split, plan.config.source.fps)
-                    _refuse_twice(episode, seen)
-                    check_side(episode, task, plan.config.split)
-                    with _named(episode):
-                        one = prepare(episode, plan.config)
-                if one is not None:
-                    yield ref, one
-
-        for pool in pools(ready(), plan.config.camera):
-            members = [one for _, one in pool]
-            solved = [{}] if len(pool) == 1 else solve_pool(members, plan.config.camera)
-            for (ref, one), cameras in zip(pool, solved, strict=True):
-                encoded = None
-                with _set_aside(ref, task, origin, quarantine), _named(one.episode):
-                    _refuse_twice(one.episode, seen)
-                    encoded = _encode(one, origin, plan.config, renderers, cameras)
-                if encoded is None:
-                    continue
-                samples, sketch = encoded
-                seen.add(one.episode.id)
-                sketches.append(sketch)
-                for sample in samples:
-                    place = writer.add(sample.key, sample.members)
-                    rows.append(_row(sample, place, shard))
-        index = writer.finish(
-            shard,
+        renderers = _Renderers()
+        try:
+            encoded = in_order(self._lifted(renderers), self._encode, self.stages.ahead)
+            for samples, future in encoded:
+                for sample, members in zip(samples, future.result(), strict=True):
+                    place = writer.add(sample.key, members)
+                    self.rows.append(_row(sample, place, _tar(self.task)))
+        finally:
+            renderers.close()
+        return writer.finish(
+            _tar(self.task),
             {
-                "fingerprint": task.fingerprint,
-                "rows": [row.model_dump(mode="json") for row in rows],
-                "quarantine": [row.model_dump(mode="json") for row in quarantine],
-                "sketches": [row.model_dump(mode="json") for row in sketches],
+                "fingerprint": self.task.fingerprint,
+                "rows": [row.model_dump(mode="json") for row in self.rows],
+                "quarantine": [row.model_dump(mode="json") for row in self.quarantine],
+                "sketches": [row.model_dump(mode="json") for row in self.sketches],
             },
         )
 
-    try:
-        with explained(out):
-            publish(out / shard, write)
-            assert index is not None
-            publish_bytes(out / f"{task.name}{INDEX_SUFFIX}", index.to_json())
-    finally:
-        renderers.close()
-    return index
+    def _encode(self, samples: list[_Lifted]) -> Future[list[dict[str, bytes]]]:
+        return self.stages.encode.submit(_encode_all, samples, self.config.shard.rgb_crf)
+
+    def _ready(self) -> Iterator[tuple[EpisodeRef, Prepared]]:
+        def submit(ref: EpisodeRef) -> Future[Prepared]:
+            return self.stages.read.submit(_read, self.source, ref, self.task, self.config)
+
+        for ref, future in in_order(self.task.refs, submit, self.stages.ahead):
+            one = None
+            with self._set_aside(ref):
+                one = future.result()
+                _refuse_twice(one.episode, self.seen)
+            if one is not None:
+                yield ref, one
+
+    def _lifted(self, renderers: _Renderers) -> Iterator[list[_Lifted]]:
+        """The samples of each episode, of every camera: all or none, so that none is half there."""
+        camera = self.config.camera
+        for pool in pools(self._ready(), camera):
+            members = [one for _, one in pool]
+            solved = [{}] if len(pool) == 1 else solve_pool(members, camera)
+            for (ref, one), cameras in zip(pool, solved, strict=True):
+                samples = None
+                with self._set_aside(ref), _named(one.episode):
+                    _refuse_twice(one.episode, self.seen)
+                    samples = [
+                        _lift_camera(
+                            one, name, self.origin, self.config, renderers, cameras.get(name)
+                        )
+                        for name in one.episode.cameras
+                    ]
+                if samples is None:
+                    continue
+                self.seen.add(one.episode.id)
+                first = {sample.row["camera"]: sample.fields["rgb"][0] for sample in samples}
+                self.sketches.append(sketch_episode(one.episode, one.motion.ee, first))
+                yield samples
+
+    @contextmanager
+    def _set_aside(self, ref: EpisodeRef) -> Iterator[None]:
+        """A bad episode becomes a row of the quarantine; input that cannot be read ends all."""
+        try:
+            yield
+        except EpisodeError as error:
+            self.quarantine.append(_record(ref, self.task, error))
+        except store_errors() as error:
+            raise UsageError(f"cannot read {ref.file} of {self.origin.data}: {error}") from error
 
 
-@contextmanager
-def _set_aside(
-    ref: EpisodeRef, task: ShardTask, origin: PlannedSource, quarantine: list[QuarantineRecord]
-) -> Iterator[None]:
-    """A bad episode becomes a row of the quarantine; input that cannot be read ends the build."""
-    try:
-        yield
-    except EpisodeError as error:
-        quarantine.append(_record(ref, task, error))
-    except OSError as error:
-        raise UsageError(f"cannot read {ref.file} of {origin.data}: {error}") from error
+def _read(source: OpenedSource, ref: EpisodeRef, task: ShardTask, config: BuildConfig) -> Prepared:
+    """One episode, read, checked and with its clip planned."""
+    episode = again(lambda: source.read(ref, task.split, config.source.fps))
+    check_side(episode, task, config.split)
+    with _named(episode):
+        return prepare(episode, config)
+
+
+def _encode_all(samples: Sequence[_Lifted], crf: int) -> list[dict[str, bytes]]:
+    return [encode_sample(sample.fields, sample.meta, sample.fps, crf) for sample in samples]
 
 
 @contextmanager
@@ -172,30 +257,14 @@ def _refuse_twice(episode: Episode, seen: set[str]) -> None:
         )
 
 
-def _encode(
-    ready: Prepared,
-    origin: PlannedSource,
-    config: BuildConfig,
-    renderers: _Renderers,
-    cameras: Cameras,
-) -> tuple[list[_Encoded], EpisodeSketch]:
-    """Every camera of an episode; all or none, so that a bad view leaves no half episode."""
-    samples = [
-        _encode_camera(ready, name, origin, config, renderers, cameras.get(name))
-        for name in ready.episode.cameras
-    ]
-    first = {sample.row["camera"]: sample.first_frame for sample in samples}
-    return samples, sketch_episode(ready.episode, ready.motion.ee, first)
-
-
-def _encode_camera(
+def _lift_camera(
     ready: Prepared,
     camera: str,
     origin: PlannedSource,
     config: BuildConfig,
     renderers: _Renderers,
     solved: CameraChoice | None,
-) -> _Encoded:
+) -> _Lifted:
     episode, robot, clip, motion = ready.episode, ready.robot, ready.clip, ready.motion
     stream = episode.cameras[camera]
     exact, truth = None, None
@@ -218,11 +287,10 @@ def _encode_camera(
     key = sample_key(episode.id, camera, int(clip.steps[0]))
     row = row_facts(episode, camera, clip, motion, ready.timing, choice, lifted, key, rgb.shape)
     meta = sample_meta(episode, camera, clip, ready.timing, choice, robot, lifted, row, origin)
-    members = encode_sample(fields, meta, clip.fps, config.shard.rgb_crf)
-    return _Encoded(key, members, row, rgb[0].copy())
+    return _Lifted(key, fields, meta, clip.fps, row)
 
 
-def _row(sample: _Encoded, place: IndexedSample, shard: str) -> ManifestRow:
+def _row(sample: _Lifted, place: IndexedSample, shard: str) -> ManifestRow:
     spans = place.members.values()
     first = min(offset for offset, _, _ in spans)
     end = max(offset + length for offset, length, _ in spans)

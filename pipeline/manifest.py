@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
@@ -14,8 +13,8 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel
 
 from pipeline.duplicates import find_duplicates
-from pipeline.publish import explained, publish_bytes
 from pipeline.stats import stats_json
+from pipeline.store import Store
 from robo4d.shard import ShardIndex
 from schemas.manifest import DuplicatePair, EpisodeSketch, ManifestRow, QuarantineRecord, Tables
 from schemas.plan import BuildPlan
@@ -83,23 +82,23 @@ def _mark(rows: list[ManifestRow], duplicates: Sequence[DuplicatePair]) -> list[
     ]
 
 
-def write_tables(out: Path, plan: BuildPlan, indexes: Sequence[ShardIndex]) -> None:
-    """Write the tables of `TABLES`, ``stats.json`` and ``dataset.json``.
+def write_tables(store: Store, plan: BuildPlan, indexes: Sequence[ShardIndex]) -> None:
+    """Write the tables of `TABLES`, ``stats.json`` and ``dataset.json``, in this order: with the
+    last one the build is whole.
 
     Raises:
-        OutputError: ``out`` cannot be written.
+        OutputError: the store cannot be written.
     """
     tables = merge(indexes)
-    with explained(out):
-        for name, (field, model) in TABLES.items():
-            publish_bytes(out / name, _parquet(model, getattr(tables, field)))
-        publish_bytes(out / STATS, stats_json(plan, tables, indexes))
-        publish_bytes(out / DATASET, _croissant(plan, indexes, tables.rows))
+    for name, (field, model) in TABLES.items():
+        store.publish_bytes(name, _parquet(model, getattr(tables, field)))
+    store.publish_bytes(STATS, stats_json(plan, tables, indexes))
+    store.publish_bytes(DATASET, _croissant(plan, indexes, tables.rows))
 
 
-def read_table(path: Path) -> list[dict[str, Any]]:
+def read_table(store: Store, name: str) -> list[dict[str, Any]]:
     """Rows of one of the tables."""
-    return pq.read_table(path).to_pylist()
+    return pq.read_table(io.BytesIO(store.read(name))).to_pylist()
 
 
 def _parquet(model: type[BaseModel], rows: Sequence[BaseModel]) -> bytes:

@@ -13,7 +13,14 @@ from pipeline.cost import load_rates, weigh
 from pipeline.shards import make_shards
 from pipeline.split import assign_splits, check_mix, mix_sources
 from robo4d.sample import to_json
-from schemas.config import BuildConfig, CostConfig, MasksConfig, QuarantineConfig, SplitConfig
+from schemas.config import (
+    BuildConfig,
+    CostConfig,
+    MasksConfig,
+    QuarantineConfig,
+    RunConfig,
+    SplitConfig,
+)
 from schemas.plan import BuildPlan, EpisodeRef, PlannedSource, fingerprint
 from schemas.reasons import UsageError
 
@@ -107,6 +114,8 @@ def make_plan(
                 notes=(*opened.notes, *notes[source], *left_out, *unknown),
             )
         )
+    # Where it runs is no part of what is built.
+    config = config.model_copy(update={"run": RunConfig()})
     return BuildPlan(sources=tuple(planned), config=config, code=code, shards=tuple(shards))
 
 
@@ -121,6 +130,7 @@ def _bytes_config(config: BuildConfig) -> BuildConfig:
         update={
             "quarantine": QuarantineConfig(),
             "cost": CostConfig(),
+            "run": RunConfig(),
             "split": SplitConfig() if config.split.by == "source" else config.split,
             "source": config.source.model_copy(update=chosen),
         }

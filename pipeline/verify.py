@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import tarfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from pipeline.manifest import PLAN, STATS, TABLES, merge, read_table
+from pipeline.retries import store_errors
 from pipeline.stats import stats_json
+from pipeline.store import Store
 from robo4d import Robo4dError
 from robo4d.reader import Dataset, Sample
 from robo4d.sample import MEMBER_OF_FIELD, check_fields, sample_key
@@ -32,22 +32,21 @@ class Verdict:
     problems: list[str] = field(default_factory=list)
 
 
-def read_plan(out: Path) -> BuildPlan:
+def read_plan(store: Store) -> BuildPlan:
     """The plan that a build wrote beside its shards.
 
     Raises:
         UsageError: there is none, or it is damaged.
     """
-    path = out / PLAN
     try:
-        return BuildPlan.from_json(path.read_bytes())
-    except OSError as error:
-        raise UsageError(f"{out} holds no build: {path.name} cannot be read ({error})") from error
+        return BuildPlan.from_json(store.read(PLAN))
+    except store_errors() as error:
+        raise UsageError(f"{store} holds no build: {PLAN} cannot be read ({error})") from error
     except ValueError as error:
-        raise UsageError(f"{path} is damaged: {error}") from error
+        raise UsageError(f"{store.path(PLAN)} is damaged: {error}") from error
 
 
-def verify(out: Path, progress: Callable[[int, int], None] | None = None) -> Verdict:
+def verify(store: Store, progress: Callable[[int, int], None] | None = None) -> Verdict:
     """Verify a build: shards against their hashes, samples against the format, counts against
     plan and quarantine, tables against indexes.
 
@@ -55,40 +54,37 @@ def verify(out: Path, progress: Callable[[int, int], None] | None = None) -> Ver
         progress: called with (shards done, shards in all).
 
     Raises:
-        UsageError: ``out`` holds no build.
+        UsageError: the store holds no build.
     """
-    plan = read_plan(out)
+    plan = read_plan(store)
     verdict = Verdict(episodes_planned=plan.episodes)
     indexes: list[ShardIndex] = []
+    sizes = store.names()
     for number, task in enumerate(plan.shards):
         if progress is not None:
             progress(number, len(plan.shards))
-        path = out / f"{task.name}.tar"
         try:
-            index = ShardIndex.from_json((out / f"{task.name}{INDEX_SUFFIX}").read_bytes())
+            index = ShardIndex.from_json(store.read(f"{task.name}{INDEX_SUFFIX}"))
             if index.build.get("fingerprint") != task.fingerprint:
                 verdict.problems.append(f"{task.name}: built by another plan or other code")
-            _verify_shard(path, index, verdict)
+            _verify_shard(store, index, sizes.get(index.shard), verdict)
             indexes.append(index)
-        except OSError as error:
-            verdict.problems.append(f"{task.name}: {error.strerror or error}: {error.filename}")
+        except store_errors() as error:
+            verdict.problems.append(f"{task.name}: {error}")
         except Robo4dError as error:
             verdict.problems.append(f"{task.name}: {error}")
-    extra = {p.stem for p in out.glob("*.tar")} - {task.name for task in plan.shards}
+    tars = {name.removesuffix(".tar") for name in sizes if name.endswith(".tar")}
+    extra = tars - {task.name for task in plan.shards}
     verdict.problems += [f"{name}.tar is in no plan" for name in sorted(extra)]
-    _verify_counts(out, plan, indexes, verdict)
+    _verify_counts(store, plan, indexes, verdict)
     return verdict
 
 
-def _verify_shard(path: Path, index: ShardIndex, verdict: Verdict) -> None:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    if digest.hexdigest() != index.sha256 or path.stat().st_size != index.size:
-        verdict.problems.append(f"{path.name}: bytes differ from the index's sha256")
+def _verify_shard(store: Store, index: ShardIndex, size: int | None, verdict: Verdict) -> None:
+    if store.sha256(index.shard) != index.sha256 or size != index.size:
+        verdict.problems.append(f"{index.shard}: bytes differ from the index's sha256")
         return
-    with tarfile.open(path) as tar:
+    with store.open(index.shard) as file, tarfile.open(fileobj=file, mode="r:") as tar:
         inside = [(info.name, info.offset_data, info.size) for info in tar]
     told = [
         (f"{sample.key}.{name}", offset, length)
@@ -96,12 +92,12 @@ def _verify_shard(path: Path, index: ShardIndex, verdict: Verdict) -> None:
         for name, (offset, length, _) in sample.members.items()
     ]
     if inside != told:
-        verdict.problems.append(f"{path.name}: the index does not list what the tar holds")
-    for sample in Dataset(str(path)):
+        verdict.problems.append(f"{index.shard}: the index does not list what the tar holds")
+    for sample in Dataset(store.path(index.shard)):
         try:
             _verify_sample(sample)
         except Robo4dError as error:
-            verdict.problems.append(f"{path.name}: {sample.key}: {error}")
+            verdict.problems.append(f"{index.shard}: {sample.key}: {error}")
         verdict.samples += 1
     verdict.shards += 1
     verdict.bytes += index.size
@@ -120,7 +116,9 @@ def _verify_sample(sample: Sample) -> None:
             raise Robo4dError(f"{name} is {said['provenance']} in meta; the member says otherwise")
 
 
-def _verify_counts(out: Path, plan: BuildPlan, indexes: list[ShardIndex], verdict: Verdict) -> None:
+def _verify_counts(
+    store: Store, plan: BuildPlan, indexes: list[ShardIndex], verdict: Verdict
+) -> None:
     tables = merge(indexes)
     rows, quarantine = tables.rows, tables.quarantine
     built = {(row.source, row.file, row.record) for row in rows}
@@ -138,17 +136,18 @@ def _verify_counts(out: Path, plan: BuildPlan, indexes: list[ShardIndex], verdic
         ]
     if len({row.key for row in rows}) != len(rows):
         verdict.problems.append("two samples share a key")
+    unreadable: tuple[type[Exception], ...] = (*store_errors(), ValueError)
     for name, (field_of_tables, _) in TABLES.items():
         expected = [row.model_dump(mode="json") for row in getattr(tables, field_of_tables)]
         try:
-            same = read_table(out / name) == expected
-        except (OSError, ValueError) as error:
+            same = read_table(store, name) == expected
+        except unreadable as error:
             verdict.problems.append(f"{name} cannot be read: {error}")
             continue
         if not same:
             verdict.problems.append(f"{name} differs from the shards' own indexes")
     try:
-        if (out / STATS).read_bytes() != stats_json(plan, tables, indexes):
+        if store.read(STATS) != stats_json(plan, tables, indexes):
             verdict.problems.append(f"{STATS} differs from the shards' own indexes")
-    except OSError as error:
+    except store_errors() as error:
         verdict.problems.append(f"{STATS} cannot be read: {error}")

@@ -50,6 +50,9 @@ class RobotModel:
     visual_group: int
     source: str = field(default="", compare=False)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return get_robot, (self.name,)
+
     def compile(self) -> mujoco.MjModel:
         """The compiled model, made once a process.
 

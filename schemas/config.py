@@ -189,8 +189,47 @@ class CostConfig(_Part):
     prices: str | None = Field(None, description="YAML like configs/prices.yaml; default: that one")
 
 
+class BeamConfig(_Part):
+    """How a build runs on Apache Beam."""
+
+    options: tuple[str, ...] = Field(
+        (), description="Beam's own, as --runner=DataflowRunner; none: processes of this machine"
+    )
+
+
+class RayConfig(_Part):
+    """How a build runs on Ray. What a shard needs is held by an actor, which builds one at once."""
+
+    address: str | None = Field(
+        None, description="of a running cluster, or auto; null: RAY_ADDRESS, else one made here"
+    )
+    max_workers: int | None = Field(
+        None, ge=1, description="the pool of actors grows up to so many; null: as many as workers"
+    )
+    cpus: float = Field(0.5, ge=0, description="of an actor; with stages, reading has its own")
+    gpus: float = Field(0, ge=0, description="of an actor; 0.25 lets four share one")
+    stages: bool = Field(
+        False, description="read and encode in tasks of their own, beside the actors that lift"
+    )
+    ahead: int = Field(2, ge=0, description="episodes read, and encoded, beside the one lifted")
+    read_cpus: float = Field(1, gt=0, description="of a task that reads, checks and solves joints")
+    encode_cpus: float = Field(1, gt=0, description="of a task that encodes")
+
+
+class RunConfig(_Part):
+    """Where and how a build runs. No byte of it depends on any of this."""
+
+    engine: Literal["local", "beam", "ray"] = Field(
+        "local", description="local: processes of this machine; or Apache Beam, or Ray"
+    )
+    workers: int = Field(1, ge=1, description="shards that are built at once")
+    retries: int = Field(3, ge=0, description="times in a row that lost workers are replaced")
+    beam: BeamConfig = BeamConfig()
+    ray: RayConfig = RayConfig()
+
+
 class BuildConfig(_Part):
-    """Everything that a build's bytes depend on, besides its input and the code."""
+    """Everything that a build's bytes depend on, besides its input and the code; and ``run``."""
 
     source: SourceConfig = SourceConfig()
     split: SplitConfig = SplitConfig()
@@ -202,6 +241,7 @@ class BuildConfig(_Part):
     shard: ShardConfig = ShardConfig()
     quarantine: QuarantineConfig = QuarantineConfig()
     cost: CostConfig = CostConfig()
+    run: RunConfig = RunConfig()
 
 
 def load_config(path: Path | None = None, overrides: Sequence[str] = ()) -> BuildConfig:

@@ -135,6 +135,15 @@ class ShardTask:
         """Bytes of its records."""
         return sum(ref.length for ref in self.refs)
 
+    def to_json(self) -> str:
+        """As it travels to a worker."""
+        return _TASK.dump_json(self, exclude_defaults=True).decode()
+
+    @classmethod
+    def from_json(cls, text: str) -> ShardTask:
+        """Read and validate it. Raises ValueError if it is no task."""
+        return _TASK.validate_json(text)
+
 
 @dataclass(frozen=True)
 class BuildPlan:
@@ -176,6 +185,7 @@ class BuildPlan:
         return _PLAN.validate_json(data)
 
 
+_TASK = TypeAdapter(ShardTask)
 _SHARDS = TypeAdapter(tuple[ShardTask, ...])
 _PLAN = TypeAdapter(BuildPlan)
 _values_of_ref = attrgetter(*(f.name for f in fields(EpisodeRef) if f.name != "groups"))

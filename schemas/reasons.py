@@ -55,6 +55,16 @@ class EpisodeError(Exception):
         super().__init__(message.encode(errors="backslashreplace").decode())
         self.reason, self.episode_id, self.stage = reason, episode_id, stage
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # An exception pickles as its class and message alone.
+        return _episode_error, (self.reason, str(self), self.episode_id, self.stage)
+
+
+def _episode_error(
+    reason: Reason, message: str, episode_id: str | None, stage: str
+) -> EpisodeError:
+    return EpisodeError(reason, message, episode_id=episode_id, stage=stage)
+
 
 class UsageError(Exception):
     """Wrong arguments or configuration; the message says what to do."""

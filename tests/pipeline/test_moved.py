@@ -13,6 +13,7 @@ import robo4d
 from pipeline.base import base_motion
 from pipeline.camera import CameraChoice, choose_camera, known_part
 from pipeline.plan import make_plan
+from pipeline.store import Store
 from reconstruction.camera import CameraSolution
 from reconstruction.camera.moved import Stillness
 from robo4d.geometry import intrinsics
@@ -222,8 +223,8 @@ def test_a_build_gives_a_moved_view_its_poses_and_the_others_all_steps(tmp_path,
     monkeypatch.setattr(pipeline.build, "choose_camera", choose)
     write_droid(tmp_path / "data", [example_bytes(droid_values(steps))])
     plan = make_plan({"droid": str(tmp_path / "data")}, BuildConfig())
-    (tmp_path / "out").mkdir()
-    index = pipeline.build.build_shard(plan.shards[0], plan, tmp_path / "out")
+    build = pipeline.build.ShardBuilder.of(plan, Store.at(tmp_path / "out"))
+    index = build(plan.shards[0])
     rows = {row["camera"]: row for row in index.build["rows"]}
     assert [rows[name]["frames"] for name in sorted(rows)] == [27, 30, 30]
     sample = robo4d.open(tmp_path / "out")[rows[moved]["key"]]

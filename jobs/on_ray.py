@@ -1,0 +1,106 @@
+"""The Ray engine: actors that build shards, by Ray Data, on one machine or a cluster."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import ray
+import ray.data
+
+from jobs.build import Built
+from pipeline.build import ShardBuilder
+from pipeline.stages import Stages
+from robo4d.shard import ShardIndex
+from schemas.config import RayConfig, RunConfig
+from schemas.plan import ShardTask
+
+
+def run_ray(todo: Sequence[ShardTask], builder: ShardBuilder, config: RunConfig) -> Iterator[Built]:
+    """Shards as they are built.
+
+    What an actor, its process or its node loses is begun again elsewhere by Ray; a shard is either
+    there, whole, or not. An error that the builder raises ends the build.
+    """
+    tasks = {task.name: task for task in todo}
+    with _cluster(config.ray):
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False  # ours are shown
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        pool = ray.data.ActorPoolStrategy(
+            min_size=min(config.workers, len(todo)),
+            max_size=max(config.ray.max_workers or 0, min(config.workers, len(todo))),
+        )
+        rows = ray.data.from_items(
+            [{"task": task.to_json()} for task in todo], override_num_blocks=len(todo)
+        ).map_batches(
+            _Actor,
+            fn_constructor_args=(builder, config.ray),
+            batch_size=1,
+            compute=pool,
+            num_cpus=config.ray.cpus,
+            num_gpus=config.ray.gpus,
+            max_restarts=-1,
+            max_task_retries=-1,
+        )
+        for row in rows.iter_rows():
+            index = ShardIndex.from_json(row["index"])
+            yield tasks[row["name"]], index
+
+
+@contextmanager
+def _cluster(config: RayConfig) -> Iterator[None]:
+    """The cluster that the configuration or the environment names, else one of this machine."""
+    address = config.address or os.environ.get("RAY_ADDRESS")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # tells nobody
+    ours = not ray.is_initialized()
+    if ours:
+        ray.init(
+            address, include_dashboard=None if address else False, logging_level=logging.WARNING
+        )
+    try:
+        yield
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+class _Actor:
+    """Holds what a shard needs: open sources, renderers, networks."""
+
+    def __init__(self, builder: ShardBuilder, config: RayConfig) -> None:
+        if config.stages:
+            stages = Stages(_Tasks(config.read_cpus), _Tasks(config.encode_cpus), config.ahead)
+            builder = replace(builder, stages=stages)
+        self._builder = builder
+        # Ray Data calls this and `__call__` on different threads, and OpenGL belongs to one.
+        self._thread = ThreadPoolExecutor(1)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
+        names, indexes = [], []
+        for task in map(ShardTask.from_json, batch["task"]):
+            index = self._thread.submit(self._builder, task).result()
+            names.append(task.name)
+            indexes.append(index.to_json())
+        return {"name": names, "index": indexes}
+
+
+class _Tasks(Executor):
+    """Runs each call as a Ray task on any node that has the CPUs."""
+
+    def __init__(self, cpus: float) -> None:
+        self._remote = ray.remote(num_cpus=cpus, max_retries=-1)(_call)
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """A future of the task's result; an exception of ``fn`` is raised as itself."""
+        future: Future[Any] = self._remote.remote(fn, args, kwargs).future()
+        return future
+
+
+def _call(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return fn(*args, **kwargs)
