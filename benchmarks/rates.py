@@ -6,7 +6,7 @@ megabyte's part. ``--write`` replaces these sources' entries in FILE (configs/ra
 
 Processor time is of all threads (getrusage), so another load on the machine hardly counts. Finding
 cameras is counted apart: it works on the clip, whose length is bounded, so it has no part that
-grows with the episode; and ``camera.solve: never`` saves it.
+grows with the episode, no more than the output; and ``camera.solve: never`` saves it.
 """
 
 from __future__ import annotations
@@ -87,22 +87,25 @@ def fit(shards: Sequence[Measured]) -> dict[str, float]:
     """An episode's and a megabyte's part, by least squares without negative parts.
 
     Where all shards are as large an episode, the data cannot tell the two apart: all is the
-    episode's.
+    episode's. The first shard also loads what is loaded once: with enough others, it is left out of
+    this part.
     """
+    total = sum(one.episodes for one in shards)
+    camera_cpu_s = sum(one.camera_cpu_s for one in shards) / total
+    clips = sum(one.clips for one in shards) / total
+    output_bytes = sum(one.output_bytes for one in shards) / total
+    shards = shards[1:] if len(shards) > 2 else shards
     episodes = np.array([one.episodes for one in shards], float)
     mb = np.array([one.source_mb for one in shards])
     alike = np.ptp(mb / episodes) < 0.1 * (mb / episodes).mean()
     terms = np.stack([episodes, np.zeros_like(mb) if alike else mb], axis=1)
     rest, _ = nnls(terms, np.array([one.cpu_s - one.camera_cpu_s for one in shards]))
-    size, _ = nnls(terms, np.array([one.output_bytes for one in shards], float))
-    total = float(episodes.sum())
     return {
-        "camera_cpu_s": round(sum(one.camera_cpu_s for one in shards) / total, 3),
+        "camera_cpu_s": round(camera_cpu_s, 3),
         "cpu_s": round(float(rest[0]), 3),
         "cpu_s_per_mb": round(float(rest[1]), 4),
-        "clips": round(sum(one.clips for one in shards) / total, 3),
-        "output_bytes": round(float(size[0])),
-        "output_bytes_per_mb": round(float(size[1])),
+        "clips": round(clips, 3),
+        "output_bytes": round(output_bytes),
     }
 
 

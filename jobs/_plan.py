@@ -99,11 +99,10 @@ def _print_rate(out: Console, one: SourceCost) -> None:
 
 def _per_episode(rate: Rate) -> str:
     gpu = "GPU absent" if rate.gpu_s is None else f"GPU {rate.gpu_s:.3g} s"
-    size, more = human_bytes(rate.output_bytes), human_bytes(rate.output_bytes_per_mb)
     return (
         f"an episode takes {rate.camera_cpu_s:.3g} CPU s for cameras, {rate.cpu_s:.3g} + "
         f"{rate.cpu_s_per_mb:.3g} a source MB for the rest, {gpu}; it gives {rate.clips:.3g} "
-        f"clips, {size} + {more} a source MB"
+        f"clips, {human_bytes(rate.output_bytes)}"
     )
 
 

@@ -35,14 +35,13 @@ class _Part(BaseModel):
 class Rate(_Part):
     """What an episode of one source takes. Times are processor seconds of one core.
 
-    Cameras are solved on a clip, whose length is bounded, so that their part does not grow with the
-    episode; reading and decoding does.
+    Cameras are solved on a clip and a clip is what is written, and its length is bounded: neither
+    part grows with the episode. Reading and decoding does.
 
     Attributes:
         camera_cpu_s: an episode, to find its cameras; not taken with ``camera.solve: never``.
         cpu_s, cpu_s_per_mb: all else, an episode and a megabyte (1e6) of its record.
-        clips: an episode.
-        output_bytes, output_bytes_per_mb: of the shard, likewise.
+        clips, output_bytes: an episode.
         gpu_s: an episode; None: no stage was measured on a GPU.
         source_mb: least and greatest record that was measured; beyond, a rate is an extrapolation.
         episodes, quarantined: that were measured, and set aside of these.
@@ -58,7 +57,6 @@ class Rate(_Part):
     cpu_s_per_mb: float = Field(ge=0)
     clips: float = Field(ge=0)
     output_bytes: float = Field(ge=0)
-    output_bytes_per_mb: float = Field(ge=0)
     gpu_s: float | None = Field(ge=0)
     source_mb: tuple[float, float]
     episodes: int = Field(ge=1)
@@ -231,9 +229,8 @@ def _source_cost(
     clips = output = cpu = gpu = storage = once = None
     notes: list[str] = []
     if rate is not None:
-        mb = source_bytes / 1e6
         clips = rate.clips * len(refs)
-        output = rate.output_bytes * len(refs) + rate.output_bytes_per_mb * mb
+        output = rate.output_bytes * len(refs)
         cpu = sum(sum(_seconds(task, rate, config)) for task in tasks) / _HOUR
         gpu = None if rate.gpu_s is None else rate.gpu_s * len(refs) / _HOUR
         storage = output / 1e9 * prices.storage_gb_month
@@ -242,7 +239,7 @@ def _source_cost(
         if "://" in origin.data:
             once += len(refs) / 1000 * prices.get_per_1000
             once += source_bytes / 1e9 * prices.egress_per_gb
-        notes = _notes(rate, mb / max(len(refs), 1), config)
+        notes = _notes(rate, source_bytes / 1e6 / max(len(refs), 1), config)
     return SourceCost(
         source=origin.source,
         layout=origin.layout,
@@ -273,6 +270,7 @@ def _notes(rate: Rate, mean_mb: float, config: BuildConfig) -> list[str]:
         )
     usual = BuildConfig()
     changed = [part for part in _TIMED if getattr(config, part) != getattr(usual, part)]
+    changed += ["source.libero"] if config.source.libero != usual.source.libero else []
     changed += ["shard.rgb_crf"] if config.shard.rgb_crf != usual.shard.rgb_crf else []
     if changed:
         notes.append(f"measured with the default configuration; yours has another {changed}")
