@@ -263,7 +263,7 @@ def _build(target: Target, data: Path, folder: Path, solve: bool, seen: bool) ->
     plan = make_plan({target.source: str(data)}, target.config)
     out = Store.at(folder / "out")
     try:
-        run_build(plan, out, RunConfig(), lambda *_: None)
+        run_build(plan, out, RunConfig())
         verdict = verify(out)
     except UsageError as error:
         raise RuntimeError(f"UsageError while building: {error}") from error

@@ -3,54 +3,91 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import logging
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from typing import Any
 
+from jobs.logs import begin_log
+from jobs.monitor import Monitor, Tell
 from pipeline.build import ShardBuilder, find_finished
 from pipeline.manifest import PLAN, write_tables
 from pipeline.store import OutputError, Store
 from pipeline.verify import read_plan
 from robo4d.shard import INDEX_SUFFIX, ShardIndex
-from schemas.config import RunConfig
+from schemas.config import QuarantineConfig, RunConfig
 from schemas.plan import BuildPlan, ShardTask
 from schemas.reasons import UsageError
 
+_log = logging.getLogger("robo4d.jobs")
 Built = tuple[ShardTask, ShardIndex]
-Engine = Callable[[Sequence[ShardTask], ShardBuilder, RunConfig], Iterator[Built]]
-Done = Callable[[ShardTask, ShardIndex, bool], None]
+Engine = Callable[[Sequence[ShardTask], ShardBuilder, RunConfig], Generator[Built]]
 
 
 class WorkerLost(Exception):
     """Workers died (killed, or out of memory) more often than they are replaced."""
 
 
-def run_build(plan: BuildPlan, store: Store, config: RunConfig, done: Done) -> list[ShardIndex]:
+class TooMuchQuarantine(Exception):
+    """More of the data is bad than the configuration allows; what was built is kept."""
+
+
+def run_build(
+    plan: BuildPlan, store: Store, run: RunConfig, tell: Tell | None = None, port: int | None = None
+) -> list[ShardIndex]:
     """Build every shard that is not finished yet, then the tables.
 
     Args:
-        done: called with (task, index, skipped) as each shard is there.
+        tell: called with the status (see `jobs.monitor.Monitor`) as each shard is there.
+        port: of loopback, where Prometheus may ask how the build is.
 
     Raises:
         OutputError: the store cannot be written, or another build is writing it.
         UsageError: bad configuration or a missing dependency, found while building.
         WorkerLost: workers died again and again; the shards finished so far are kept.
+        TooMuchQuarantine: see `schemas.config.QuarantineConfig`; likewise.
+        Stopped: a signal asked for the end; likewise.
     """
-    engine = _engine(config.engine)
+    engine = _engine(run.engine)
     with _only_one(store):
         store.prepare()
         _drop_shards_of_an_older_plan(plan, store)
         store.publish_bytes(PLAN, plan.to_json())
-        indexes = find_finished(plan.shards, store)
-        for task in plan.shards:
-            if task.name in indexes:
-                done(task, indexes[task.name], True)
-        todo = [task for task in plan.shards if task.name not in indexes]
-        for task, index in engine(todo, ShardBuilder.of(plan, store), config) if todo else ():
-            indexes[task.name] = index
-            done(task, index, False)
-        ordered = [indexes[task.name] for task in plan.shards]
-        write_tables(store, plan, ordered)
+        begin_log(store, run.log)
+        with Monitor(plan, store, run, tell, port) as monitor:
+            indexes = find_finished(plan.shards, store)
+            for task in plan.shards:
+                if task.name in indexes:
+                    monitor.shard(task, indexes[task.name], True)
+            todo = [task for task in plan.shards if task.name not in indexes]
+            _log.info("build begun", extra={"facts": {"engine": run.engine, "shards": len(todo)}})
+            try:
+                with closing(engine(todo, ShardBuilder.of(plan, store), run)) as built:
+                    for task, index in built:
+                        indexes[task.name] = index
+                        monitor.shard(task, index, False)
+                        _refuse(monitor.status(), plan.config.quarantine)
+            except BaseException as error:
+                store.prepare()  # what was being built when the end came
+                _log.error("build ended", extra={"facts": {"why": repr(error)}})
+                raise
+            monitor.merging()
+            ordered = [indexes[task.name] for task in plan.shards]
+            write_tables(store, plan, ordered)
+            _log.info("build done", extra={"facts": {"shards": len(ordered)}})
         return ordered
+
+
+def _refuse(status: dict[str, Any], config: QuarantineConfig) -> None:
+    done, bad = status["episodes_done"], status["episodes_quarantined"]
+    if config.stop_after is None or done < config.stop_after or bad <= config.max_share * done:
+        return
+    reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(status["quarantine"].items()))
+    raise TooMuchQuarantine(
+        f"{bad} of {done} episodes ({bad / done:.0%}) are in quarantine: {reasons}; "
+        f"quarantine.max_share allows {config.max_share:.0%}. `robo4d status` names them; the "
+        "shards so far are kept. Mend the data, or allow more and run the same command again"
+    )
 
 
 def _engine(name: str) -> Engine:

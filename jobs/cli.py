@@ -1,7 +1,7 @@
 """The `robo4d` command line.
 
 Exit codes: 0 done, 1 failed, 2 wrong use or configuration, 3 built, but with more in quarantine
-than `quarantine.max_share` allows.
+than `quarantine.max_share` allows, 143 ended by SIGTERM, 130 by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.markup import escape
@@ -22,10 +22,9 @@ from schemas.reasons import UsageError
 
 if TYPE_CHECKING:
     from robo4d import Dataset
-    from robo4d.shard import ShardIndex
-    from schemas.plan import ShardTask
 
 FAILED, USAGE, TOO_MUCH_QUARANTINE = 1, 2, 3
+INTERRUPTED, STOPPED = 130, 143  # 128 + the signal, as a shell says it
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -112,6 +111,10 @@ def build(
     config: Config = None,
     overrides: Overrides = None,
     replan: Replan = False,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="loopback port where Prometheus may ask"),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Build shards. Finished ones are kept, so an interrupted build goes on where it was.
@@ -122,7 +125,9 @@ def build(
     The bytes are the same on every engine and for any number of workers. Beam and Ray run on this
     machine as they are; elsewhere with `--set run.beam.options=[...]`, `--set run.ray.address=...`.
     """
-    from jobs.build import WorkerLost, run_build
+    from jobs._status import build_bar, stopping
+    from jobs.build import TooMuchQuarantine, WorkerLost, run_build
+    from jobs.monitor import Stopped
     from pipeline.store import OutputError, Store
 
     with _explain():
@@ -132,19 +137,24 @@ def build(
         previous = None if replan else earlier_plan(target)
         made, run = plan_inputs(sources, data, config, [*(overrides or ()), *said], previous)
         _show.announce(made, previous)
-        began, skipped = time.monotonic(), 0
-        with _show.progress() as progress:
-            bar = progress.add_task("shards", total=len(made.shards))
+        began = time.monotonic()
+        skipped = 0
 
-            def done(task: ShardTask, index: ShardIndex, was_there: bool) -> None:
-                nonlocal skipped
-                skipped += was_there
-                progress.advance(bar)
+        def tell(status: dict[str, Any]) -> None:
+            nonlocal skipped
+            skipped = status["shards_skipped"]
+            show(status)
 
-            try:
-                indexes = run_build(made, target, run, done)
-            except (OutputError, WorkerLost) as error:
-                _fail(str(error), FAILED)
+        try:
+            with build_bar() as show, stopping():
+                indexes = run_build(made, target, run, tell, metrics_port)
+        except (OutputError, WorkerLost) as error:
+            _fail(str(error), FAILED)
+        except TooMuchQuarantine as error:
+            _fail(str(error), TOO_MUCH_QUARANTINE)
+        except (Stopped, KeyboardInterrupt) as error:
+            asked = STOPPED if isinstance(error, Stopped) else INTERRUPTED
+            _fail("stopped; the same command goes on from what is there", asked)
     summary = _show.summary(made, indexes, skipped, time.monotonic() - began, target)
     if as_json:
         print(json.dumps(summary))
@@ -157,6 +167,21 @@ def build(
             f"{made.config.quarantine.max_share:.0%}"
         )
         raise typer.Exit(TOO_MUCH_QUARANTINE)
+
+
+@app.command()
+def status(
+    out: Annotated[str, typer.Argument(help="a build's folder or URL")], as_json: Json = False
+) -> None:
+    """How a build is, from any machine that sees OUT: shards, rate, time left, quarantine."""
+    from jobs._status import print_status, read_status
+
+    with _explain():
+        found = read_status(out)
+    if as_json:
+        print(json.dumps(found))
+    else:
+        print_status(found)
 
 
 @app.command()
@@ -232,6 +257,35 @@ def inspect(
 
             save_picture(sample, png)
             _show.say.print(f"wrote {png}")
+
+
+@app.command()
+def explain(
+    where: Annotated[str, typer.Argument(help="a build, a shard (.tar), or their URL")],
+    key: Annotated[str, typer.Argument(help="a sample's key, an episode's id, or FILE#RECORD")],
+    check: Annotated[
+        bool, typer.Option("--check", help="read the record and hash the shard again")
+    ] = False,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", "-d", help="with --check: where the published data lies now"),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say where a sample came from: record, checks, clip, camera, configuration, code, packages.
+
+    Of an episode that was set aside: why, and the chain as far as it went.
+    """
+    from jobs._explain import explain_key, holds, print_chains
+
+    with _explain():
+        found = explain_key(where, key, check=check, source_data=data)
+    if as_json:
+        print(json.dumps(found))
+    else:
+        print_chains(found)
+    if not holds(found):
+        raise typer.Exit(FAILED)
 
 
 @app.command()

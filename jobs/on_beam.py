@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from jobs.build import Built
+from jobs.worker import begin_worker
 from pipeline.build import ShardBuilder, find_finished
 from pipeline.manifest import write_tables
 from pipeline.store import OutputError, Store
@@ -22,19 +24,21 @@ _POLL = 1.0  # s between looks for shards that are finished
 
 def run_beam(
     todo: Sequence[ShardTask], builder: ShardBuilder, config: RunConfig
-) -> Iterator[Built]:
+) -> Generator[Built]:
     """Run the pipeline to its end; shards are told as they appear in the store.
 
     Without options it runs in ``config.workers`` processes of this machine. Runners elsewhere take
     Beam's own options, and a store that they reach as well.
     """
+    if not todo:
+        return
     options = PipelineOptions(list(config.beam.options) or _here(config.workers))
     failed: list[BaseException] = []
 
     def run() -> None:
         try:
             with beam.Pipeline(options=options) as pipeline:
-                assemble(pipeline, builder)
+                assemble(pipeline, builder, config)
         except BaseException as error:  # noqa: BLE001 -- raised again in the caller's thread
             failed.append(error)
 
@@ -52,7 +56,7 @@ def run_beam(
         yield left[name], index
 
 
-def assemble(pipeline: beam.Pipeline, builder: ShardBuilder) -> None:
+def assemble(pipeline: beam.Pipeline, builder: ShardBuilder, config: RunConfig) -> None:
     """Plan -> shards -> tables. The plan is read by a worker: it is too large for a job graph."""
     store = builder.store
     names = (
@@ -60,7 +64,7 @@ def assemble(pipeline: beam.Pipeline, builder: ShardBuilder) -> None:
         | "Where" >> beam.Create([store.url])
         | "ReadPlan" >> beam.FlatMap(_tasks)
         | "Spread" >> beam.Reshuffle()
-        | "Build" >> beam.ParDo(_Build(builder))
+        | "Build" >> beam.ParDo(_Build(builder, config))
     )
     _ = names | "All" >> beam.combiners.ToList() | "Merge" >> beam.Map(_merge, store.url)
 
@@ -73,10 +77,13 @@ def _tasks(url: str) -> list[str]:
 
 
 class _Build(beam.DoFn):
-    def __init__(self, builder: ShardBuilder) -> None:
-        self._builder = builder
+    def __init__(self, builder: ShardBuilder, config: RunConfig) -> None:
+        self._builder, self._config = builder, config
+        # Processes of this machine would outlive the driver; elsewhere the runner sees to it.
+        self._parent = None if config.beam.options else os.getpid()
 
     def setup(self) -> None:
+        begin_worker(self._builder, self._config, self._parent)
         # A worker takes bundles on any of its threads, and OpenGL belongs to one.
         self._thread = ThreadPoolExecutor(1)
 

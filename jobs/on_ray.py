@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,6 +14,7 @@ import ray
 import ray.data
 
 from jobs.build import Built
+from jobs.worker import begin_worker
 from pipeline.build import ShardBuilder
 from pipeline.stages import Stages
 from robo4d.shard import ShardIndex
@@ -21,13 +22,17 @@ from schemas.config import RayConfig, RunConfig
 from schemas.plan import ShardTask
 
 
-def run_ray(todo: Sequence[ShardTask], builder: ShardBuilder, config: RunConfig) -> Iterator[Built]:
+def run_ray(
+    todo: Sequence[ShardTask], builder: ShardBuilder, config: RunConfig
+) -> Generator[Built]:
     """Shards as they are built.
 
     What an actor, its process or its node loses is begun again elsewhere by Ray; a shard is either
     there, whole, or not. An error that the builder raises ends the build.
     """
     tasks = {task.name: task for task in todo}
+    if not tasks:
+        return
     with _cluster(config.ray):
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False  # ours are shown
@@ -40,13 +45,11 @@ def run_ray(todo: Sequence[ShardTask], builder: ShardBuilder, config: RunConfig)
             [{"task": task.to_json()} for task in todo], override_num_blocks=len(todo)
         ).map_batches(
             _Actor,
-            fn_constructor_args=(builder, config.ray),
+            fn_constructor_args=(builder, config),
             batch_size=1,
             compute=pool,
             num_cpus=config.ray.cpus,
             num_gpus=config.ray.gpus,
-            max_restarts=-1,
-            max_task_retries=-1,
         )
         for row in rows.iter_rows():
             index = ShardIndex.from_json(row["index"])
@@ -73,9 +76,11 @@ def _cluster(config: RayConfig) -> Iterator[None]:
 class _Actor:
     """Holds what a shard needs: open sources, renderers, networks."""
 
-    def __init__(self, builder: ShardBuilder, config: RayConfig) -> None:
-        if config.stages:
-            stages = Stages(_Tasks(config.read_cpus), _Tasks(config.encode_cpus), config.ahead)
+    def __init__(self, builder: ShardBuilder, config: RunConfig) -> None:
+        begin_worker(builder, config)
+        if config.ray.stages:
+            read, encode = _Tasks(config.ray.read_cpus), _Tasks(config.ray.encode_cpus)
+            stages = Stages(read, encode, config.ray.ahead)
             builder = replace(builder, stages=stages)
         self._builder = builder
         # Ray Data calls this and `__call__` on different threads, and OpenGL belongs to one.

@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.base import base_motion
 from pipeline.camera import CameraChoice
+from pipeline.lineage import Lineage
 from pipeline.timing import Timing
 from reconstruction.lift import Lifted
 from reconstruction.motion import Motion
@@ -99,6 +100,7 @@ def sample_meta(
     lifted: Lifted,
     row: dict[str, Any],
     origin: PlannedSource,
+    lineage: Lineage,
 ) -> dict[str, Any]:
     """``meta.json`` of a sample, but for what encoding adds."""
     base = base_motion(episode)
@@ -138,6 +140,7 @@ def sample_meta(
             "record": episode.origin.record,
             "sha256": episode.origin.sha256,
         },
+        "lineage": lineage.of_record(episode.origin.sha256),
         "aliases": list(episode.aliases),
         "groups": asdict(episode.groups),
         "notes": list(episode.notes),

@@ -2,62 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from functools import lru_cache, partial
-from importlib.metadata import PackageNotFoundError, version
+from functools import partial
 from pathlib import Path
 
 from converters import open_source
 from pipeline.cost import load_rates, weigh
+from pipeline.lineage import bytes_config, code_version, model_identities
 from pipeline.shards import make_shards
 from pipeline.split import assign_splits, check_mix, mix_sources
 from robo4d.sample import to_json
-from schemas.config import (
-    BuildConfig,
-    CostConfig,
-    MasksConfig,
-    QuarantineConfig,
-    RunConfig,
-    SplitConfig,
-)
-from schemas.plan import BuildPlan, EpisodeRef, PlannedSource, fingerprint
+from schemas.config import BuildConfig, RunConfig
+from schemas.plan import BuildPlan, EpisodeRef, PlannedSource, ShardTask, fingerprint
 from schemas.reasons import UsageError
-
-# Folders whose code decides a shard's bytes, and libraries that do.
-_CODE = ("robo4d", "schemas", "robots", "converters", "reconstruction", "pipeline")
-_LIBRARIES = (
-    "av",
-    "fast-simplification",
-    "h5py",
-    "mujoco",
-    "mujoco-menagerie",
-    "numcodecs",
-    "numpy",
-    "robosuite",
-    "opencv-python-headless",
-    "safetensors",
-    "scipy",
-    "simplejpeg",
-    "warp-lang",
-)
-
-
-@lru_cache(maxsize=1)
-def code_version() -> str:
-    """sha256 over the sources and library versions that decide a shard's bytes."""
-    digest = hashlib.sha256()
-    root = Path(__file__).resolve().parent.parent
-    for folder in _CODE:
-        for path in sorted((root / folder).rglob("*.py")):
-            digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
-    for library in _LIBRARIES:
-        try:
-            found = version(library)
-        except PackageNotFoundError:
-            found = "none"
-        digest.update(f"{library}=={found}".encode())
-    return digest.hexdigest()
 
 
 def make_plan(
@@ -80,8 +37,13 @@ def make_plan(
     if len(inputs) > 1 and config.source.fps is not None:
         raise UsageError("source.fps fits one source; leave it out where several are built")
     check_mix(inputs, config.source)
-    code, rates = code_version(), load_rates(config.cost.rates)
-    shared = _bytes_config(config).model_dump_json() + _masks(config.camera.masks)
+    code, models = code_version(), model_identities(config)
+    decisive = bytes_config(config, models).model_dump(mode="json")
+    rates = load_rates(config.cost.rates)
+    earlier: tuple[ShardTask, ...] = ()
+    # Another size is asked for: what is there is not to stay.
+    if previous is not None and previous.config.shard.episodes == config.shard.episodes:
+        earlier = previous.shards
     sources, selected, notes = {}, {}, {}
     for source, data in inputs.items():
         opened = open_source(source, data, config.source, grouped=config.split.by != "source")
@@ -92,14 +54,14 @@ def make_plan(
         opened = sources[source]
         by_split, unknown = assign_splits(source, by_split, config.split)
         rate = rates.of(source, opened.layout, opened.twin, config)
-        identity = [source, opened.layout, opened.name, opened.facts, opened.joined, shared, code]
+        identity = [source, opened.layout, opened.name, opened.facts, opened.joined, decisive, code]
         found = make_shards(
             source,
             by_split,
             config.shard.episodes,
             partial(weigh, rate=rate, config=config),
             partial(fingerprint, to_json({"parts": identity}).decode()),
-            () if previous is None else previous.shards,
+            earlier,
         )
         if not found:
             raise UsageError(f"{inputs[source]} holds no record to build from")
@@ -111,39 +73,15 @@ def make_plan(
                 data=opened.root,
                 dataset=opened.name,
                 twin=opened.twin,
+                joined=opened.joined,
                 notes=(*opened.notes, *notes[source], *left_out, *unknown),
             )
         )
     # Where it runs is no part of what is built.
     config = config.model_copy(update={"run": RunConfig()})
-    return BuildPlan(sources=tuple(planned), config=config, code=code, shards=tuple(shards))
-
-
-def _bytes_config(config: BuildConfig) -> BuildConfig:
-    """The part of the configuration that a shard's bytes depend on, given its records.
-
-    Which records are read and how they were dealt out is in the records themselves; splits by group
-    count all the same, since a record that turns out to be of another group is set aside.
-    """
-    chosen = {"mix": None, "seed": 0, "splits": None, "max_episodes": None}
-    return config.model_copy(
-        update={
-            "quarantine": QuarantineConfig(),
-            "cost": CostConfig(),
-            "run": RunConfig(),
-            "split": SplitConfig() if config.split.by == "source" else config.split,
-            "source": config.source.model_copy(update=chosen),
-        }
+    return BuildPlan(
+        sources=tuple(planned), config=config, code=code, models=models, shards=tuple(shards)
     )
-
-
-def _masks(config: MasksConfig) -> str:
-    if config.model is None:
-        return ""
-    # Imported here: the package loads Warp, which takes seconds.
-    from reconstruction.camera.sam_masks import identity
-
-    return f"/{identity(config.model)}"
 
 
 def _select(

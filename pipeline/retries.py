@@ -65,7 +65,7 @@ def again(what: Callable[[], T]) -> T:
     attempt = retry(
         retry=retry_if_exception(is_transient),
         stop=stop_after_attempt(_ATTEMPTS),
-        wait=wait_exponential_jitter(initial=_FIRST, max=_LONGEST),
+        wait=wait_exponential_jitter(multiplier=_FIRST, max=_LONGEST),
         reraise=True,
     )
     return attempt(what)()

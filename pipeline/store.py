@@ -193,13 +193,15 @@ class Store:
 def _publish_here(folder: Path, name: str, write: Callable[[IO[bytes]], object]) -> None:
     scratch = folder / SCRATCH
     scratch.mkdir(parents=True, exist_ok=True)
-    partial = scratch / f"{name}.{os.getpid()}"
+    target = folder / name
+    target.parent.mkdir(exist_ok=True)  # a name may have a folder of its own, see jobs.monitor
+    partial = scratch / f"{target.name}.{os.getpid()}"
     try:
         with partial.open("wb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(folder / name)
+        partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
 

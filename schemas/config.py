@@ -180,6 +180,9 @@ class QuarantineConfig(_Part):
     """How much bad data a build tolerates."""
 
     max_share: float = Field(0.1, ge=0, le=1, description="above this share the build exits 3")
+    stop_after: int | None = Field(
+        200, ge=1, description="above it once so many episodes are done, a build stops; null: never"
+    )
 
 
 class CostConfig(_Part):
@@ -224,6 +227,9 @@ class RunConfig(_Part):
     )
     workers: int = Field(1, ge=1, description="shards that are built at once")
     retries: int = Field(3, ge=0, description="times in a row that lost workers are replaced")
+    log: Literal["auto", "stderr", "none"] = Field(
+        "auto", description="JSON lines; auto: files under OUT/.run where OUT is a folder"
+    )
     beam: BeamConfig = BeamConfig()
     ray: RayConfig = RayConfig()
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from operator import attrgetter
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,6 +98,16 @@ class EpisodeRef:
         """Names the record where its episode's own identity cannot be read."""
         return f"{self.file}#{self.record}"
 
+    def to_tree(self) -> dict[str, Any]:
+        """As json holds it; what is as by default is left out."""
+        tree: dict[str, Any] = _REF.dump_python(self, mode="json", exclude_defaults=True)
+        return tree
+
+    @classmethod
+    def from_tree(cls, tree: Mapping[str, Any]) -> EpisodeRef:
+        """Validate what a file says. Raises ValueError if it is no ref."""
+        return _REF.validate_python(tree)
+
 
 class PlannedSource(BaseModel):
     """One input of a build.
@@ -105,6 +116,7 @@ class PlannedSource(BaseModel):
         data: folder or URL of the data set.
         dataset: name and version as published, for the manifest.
         twin: simulated, not published.
+        joined: sha256 of files joined to every record; empty without any.
         notes: what a user should know about this copy (a split whose files are not there, ...).
     """
 
@@ -115,6 +127,7 @@ class PlannedSource(BaseModel):
     data: str
     dataset: str
     twin: bool
+    joined: str = ""
     notes: tuple[str, ...] = ()
 
 
@@ -147,7 +160,11 @@ class ShardTask:
 
 @dataclass(frozen=True)
 class BuildPlan:
-    """Every shard of a build, over one source or several."""
+    """Every shard of a build, over one source or several.
+
+    Attributes:
+        models: stage -> identity of the network that it runs.
+    """
 
     __pydantic_config__ = _STRICT
 
@@ -155,6 +172,7 @@ class BuildPlan:
     config: BuildConfig
     code: str
     shards: tuple[ShardTask, ...]
+    models: dict[str, str] = field(default_factory=dict)
 
     def source_of(self, task: ShardTask) -> PlannedSource:
         """The input that a shard's records come from."""
@@ -185,6 +203,7 @@ class BuildPlan:
         return _PLAN.validate_json(data)
 
 
+_REF = TypeAdapter(EpisodeRef)
 _TASK = TypeAdapter(ShardTask)
 _SHARDS = TypeAdapter(tuple[ShardTask, ...])
 _PLAN = TypeAdapter(BuildPlan)

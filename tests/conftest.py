@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -110,3 +111,11 @@ def sha256_of_files() -> Callable[[Path], dict[str, str]]:
         return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
     return hashes
+
+
+@pytest.fixture
+def unused_port() -> int:
+    """A TCP port of loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -143,7 +143,7 @@ def test_a_record_that_moves_to_another_split_leaves_its_shard():
     assert second.shards[1].name.endswith("train-00002")
 
 
-@pytest.mark.parametrize("override", ["clip.frames=7", "shard.episodes=5", "source.fps=3"])
+@pytest.mark.parametrize("override", ["clip.frames=7", "shard.episodes=3", "source.fps=3"])
 def test_another_configuration_or_data_set_keeps_nothing(override):
     by_split = {"train": [record(n) for n in range(8)]}
     first = plan_of(by_split, ["shard.episodes=4"])
