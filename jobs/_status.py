@@ -16,7 +16,6 @@ from rich.table import Table
 
 from jobs._show import human_bytes, say
 from jobs.monitor import STATUS, Stopped
-from pipeline.retries import store_errors
 from pipeline.store import Store
 from schemas.reasons import UsageError
 
@@ -70,12 +69,13 @@ def read_status(where: str) -> dict[str, Any]:
 
     Raises:
         UsageError: there is no build, or none that says anything.
+        OutputError: the store does not answer.
     """
     store = Store.at(where)
     try:
         status = json.loads(store.read(STATUS))
         silent = max(time.time() - float(status["updated"]), 0.0)
-    except store_errors() as error:
+    except OSError as error:
         raise UsageError(f"{where} holds no build that tells its status ({error})") from error
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{store.path(STATUS)} is damaged: {error!r}") from error

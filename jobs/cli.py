@@ -128,7 +128,7 @@ def build(
     from jobs._status import build_bar, stopping
     from jobs.build import TooMuchQuarantine, WorkerLost, run_build
     from jobs.monitor import Stopped
-    from pipeline.store import OutputError, Store
+    from pipeline.store import Store
 
     with _explain():
         chosen = {"run.engine": engine, "run.workers": workers}
@@ -148,7 +148,7 @@ def build(
         try:
             with build_bar() as show, stopping():
                 indexes = run_build(made, target, run, tell, metrics_port)
-        except (OutputError, WorkerLost) as error:
+        except WorkerLost as error:
             _fail(str(error), FAILED)
         except TooMuchQuarantine as error:
             _fail(str(error), TOO_MUCH_QUARANTINE)
@@ -242,7 +242,7 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """List samples, or show one: its fields, where each came from, and a picture of it."""
-    with _explain():
+    with _explain(where):
         data = _open(where, key)
         if key is None and png is None:
             _show.list_samples(data, as_json)
@@ -278,7 +278,7 @@ def explain(
     """
     from jobs._explain import explain_key, holds, print_chains
 
-    with _explain():
+    with _explain(where):
         found = explain_key(where, key, check=check, source_data=data)
     if as_json:
         print(json.dumps(found))
@@ -309,7 +309,7 @@ def overlay(
     """
     from jobs._overlay import draw_samples, print_drawn
 
-    with _explain(), _show.progress() as progress:
+    with _explain(where), _show.progress() as progress:
         data = _open(where, key)
         bar = progress.add_task("samples", total=min(limit, len(data)) if key is None else 1)
         done = draw_samples(data, key, out, limit, lambda n: progress.update(bar, completed=n))
@@ -383,24 +383,40 @@ def rollout(
 
 def _open(where: str, key: str | None) -> Dataset:
     import robo4d
+    from pipeline.retries import read_input
+    from pipeline.store import cannot_open
 
     try:
-        data = robo4d.open(where)
-    except (FileNotFoundError, robo4d.FormatError) as error:
+        data = read_input(lambda: robo4d.open(where), where)
+    except robo4d.FormatError as error:
         raise UsageError(str(error)) from error
+    except (ImportError, ValueError) as error:
+        raise UsageError(cannot_open(where, error)) from error
     if key is not None and key not in data.keys:
         raise UsageError(f"no sample {key!r} in {where}; `robo4d inspect {where}` lists them")
     return data
 
 
 @contextmanager
-def _explain() -> Iterator[None]:
+def _explain(reads: str | None = None) -> Iterator[None]:
+    """Turn errors into messages and exit codes.
+
+    Args:
+        reads: the build that a command reads; what its store raises is explained too.
+    """
+    from pipeline.retries import said, store_errors
+    from pipeline.store import OutputError
+
     try:
         yield
     except UsageError as error:
         _fail(str(error), USAGE)
-    except InputError as error:
+    except (InputError, OutputError) as error:
         _fail(str(error), FAILED)
+    except store_errors() as error:
+        if reads is None:
+            raise
+        _fail(f"{reads}: {said(error)}", FAILED)
 
 
 def _fail(message: str, code: int) -> NoReturn:

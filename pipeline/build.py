@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import IO, Any
 
 from converters import open_source
@@ -14,7 +15,7 @@ from converters.source import OpenedSource
 from pipeline.camera import CameraChoice, choose_camera, known_part
 from pipeline.describe import put_state, row_facts, sample_meta
 from pipeline.lineage import Lineage, lineage_of
-from pipeline.retries import again, store_errors
+from pipeline.retries import again, read_input, said, store_errors
 from pipeline.setup import Prepared, pools, prepare, solve_pool
 from pipeline.sketch import sketch_episode
 from pipeline.split import check_side
@@ -136,8 +137,9 @@ class ShardBuilder:
         """
         origin = next(source for source in self.sources if source.source == task.source)
         if task.source not in self._opened:
-            opened = open_source(origin.source, origin.data, self.config.source)
-            self._opened[task.source] = opened
+            self._opened[task.source] = read_input(
+                lambda: open_source(origin.source, origin.data, self.config.source), origin.data
+            )
         lineage = lineage_of(origin, self.config, self.code, self.models)
         work = _Shard(task, origin, self._opened[task.source], lineage, self.config, self.stages)
         work.log("shard begun", episodes=len(task.refs))
@@ -219,6 +221,7 @@ class _Shard:
     def _lifted(self, renderers: _Renderers) -> Iterator[list[_Lifted]]:
         """The samples of each episode, of every camera: all or none, so that none is half there."""
         camera = self.config.camera
+        fixed = (self.origin, self.lineage, self.config, renderers)
         for pool in pools(self._ready(), camera):
             members = [one for _, one in pool]
             solved = [{}] if len(pool) == 1 else solve_pool(members, camera)
@@ -227,10 +230,8 @@ class _Shard:
                 with self._set_aside(ref), _named(one.episode):
                     _refuse_twice(one.episode, self.seen)
                     samples = [
-                        _lift_camera(
-                            *(one, name, self.origin, self.lineage, self.config, renderers),
-                            cameras.get(name),
-                        )
+                        # A twin's truth is read on the way, perhaps from an object store.
+                        again(partial(_lift_camera, one, name, *fixed, cameras.get(name)))
                         for name in one.episode.cameras
                     ]
                 if samples is None:
@@ -257,12 +258,23 @@ class _Shard:
                 message=row.message,
             )
         except store_errors() as error:
-            raise UsageError(f"cannot read {ref.file} of {self.origin.data}: {error}") from error
+            where = f"{ref.file} of {self.origin.data}"
+            raise UsageError(f"cannot read {where}: {said(error)}") from error
 
 
 def _read(source: OpenedSource, ref: EpisodeRef, task: ShardTask, config: BuildConfig) -> Prepared:
     """One episode, read, checked and with its clip planned."""
-    episode = again(lambda: source.read(ref, task.split, config.source.fps))
+
+    def read() -> Episode:
+        return source.read(ref, task.split, config.source.fps)
+
+    try:
+        episode = again(read)
+    except EpisodeError as error:
+        # Over a network a damaged record may be a damaged answer.
+        if error.reason is not Reason.BAD_CRC or "://" not in source.root:
+            raise
+        episode = again(read)
     check_side(episode, task, config.split)
     with _named(episode):
         return prepare(episode, config)

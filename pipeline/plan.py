@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from converters import open_source
+from converters import OpenedSource, open_source
 from pipeline.cost import load_rates, weigh
 from pipeline.lineage import bytes_config, code_version, model_identities
+from pipeline.retries import read_input
 from pipeline.shards import make_shards
 from pipeline.split import assign_splits, check_mix, mix_sources
 from robo4d.sample import to_json
@@ -32,7 +33,7 @@ def make_plan(
             sources which grow get new shards for what is new alone.
 
     Raises:
-        UsageError: unknown source, or no such data set there.
+        UsageError: unknown source, no such data set there, or it cannot be read.
     """
     if len(inputs) > 1 and config.source.fps is not None:
         raise UsageError("source.fps fits one source; leave it out where several are built")
@@ -46,9 +47,9 @@ def make_plan(
         earlier = previous.shards
     sources, selected, notes = {}, {}, {}
     for source, data in inputs.items():
-        opened = open_source(source, data, config.source, grouped=config.split.by != "source")
+        opened, refs = read_input(partial(_list_source, source, data, config, cache), data)
         sources[source] = opened
-        selected[source], notes[source] = _select(opened.refs(cache), config)
+        selected[source], notes[source] = _select(refs, config)
     planned, shards = [], []
     for source, (by_split, left_out) in mix_sources(selected, config.source).items():
         opened = sources[source]
@@ -82,6 +83,13 @@ def make_plan(
     return BuildPlan(
         sources=tuple(planned), config=config, code=code, models=models, shards=tuple(shards)
     )
+
+
+def _list_source(
+    source: str, data: str, config: BuildConfig, cache: Path | None
+) -> tuple[OpenedSource, dict[str, list[EpisodeRef]]]:
+    opened = open_source(source, data, config.source, grouped=config.split.by != "source")
+    return opened, opened.refs(cache)
 
 
 def _select(
