@@ -5,6 +5,7 @@ A case is a function of (seed, number) alone, so that any one can be run again.
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -12,7 +13,7 @@ import shutil
 import tempfile
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
@@ -228,7 +229,7 @@ def _read(target: Target, data: Path, folder: Path, solve: bool, seen: bool) -> 
         raise UsageError("no record to build from")
     reasons = []
     for split, ref in refs:
-        ref.model_dump_json()
+        json.dumps(asdict(ref), ensure_ascii=False).encode()
         try:
             _take(opened.read(ref, split, None), target.config, solve, seen)
         except EpisodeError as error:

@@ -72,7 +72,7 @@ class BridgeRawSource:
     layout: str = "raw"
     joined: str = ""  # nothing lies outside the trajectories
     name: str = "bridge_data_raw"
-    description: str = "BridgeData V2, raw trajectories"
+    facts: str = ""  # its samples depend on nothing but the trajectories
     notes: Sequence[str] = field(default_factory=tuple)
 
     def refs(self, cache: Path | None) -> dict[str, list[EpisodeRef]]:

@@ -78,6 +78,11 @@ class DroidRawSource:
         return TWIN_MARK in self.description
 
     @property
+    def facts(self) -> str:
+        """A twin's description, which states its seed; the published one changes no sample."""
+        return self.description if self.twin else ""
+
+    @property
     def notes(self) -> Sequence[str]:
         """What was dropped from the annotation files, and whether frames go by order alone."""
         said = ["frames are paired with steps by order alone where no timestamp tells"]

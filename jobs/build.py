@@ -52,7 +52,7 @@ def run_build(
     with _only_one(store):
         store.prepare()
         _drop_what_an_older_plan_made(plan, store)
-        store.publish_bytes(PLAN, plan.model_dump_json(indent=1).encode())
+        store.publish_bytes(PLAN, plan.to_json())
         begin_log(store, run.log)
         with Monitor(plan, store, run, tell, port) as monitor:
             indexes = find_finished(plan.shards, store)

@@ -14,12 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from jobs import _show
-from jobs._inputs import InputError, plan_inputs
+from jobs._inputs import InputError, earlier_plan, plan_inputs
 from schemas.reasons import UsageError
 
 if TYPE_CHECKING:
@@ -46,6 +44,9 @@ Config = Annotated[Path | None, typer.Option("--config", "-c", help="YAML; see c
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", help="override a key: --set clip.frames=25")
 ]
+Replan = Annotated[
+    bool, typer.Option("--replan", help="lay out all shards anew, whatever plan OUT holds")
+]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object on standard output")]
 
 
@@ -53,23 +54,45 @@ Json = Annotated[bool, typer.Option("--json", help="print one JSON object on sta
 def plan(
     sources: Sources,
     data: Data = None,
+    out: Annotated[
+        str | None, typer.Option("--out", "-o", help="plan as a build there would go on")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", "-w", min=1, help="of --dry-run; default 1")
+    ] = None,
     config: Config = None,
     overrides: Overrides = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="what building takes and costs, by source")
+    ] = False,
+    replan: Replan = False,
     as_json: Json = False,
 ) -> None:
-    """Show which records go into which shard, without building anything."""
+    """Show which records go into which shard, without building anything.
+
+    With --dry-run: shards, clips, bytes, hours and money, at the prices of cost.prices, and the
+    measured rates behind them (cost.rates). A source without a measured rate is unknown.
+    """
+    from jobs._plan import cost_json, print_cost, print_shards
+    from pipeline.cost import estimate, load_prices, load_rates
+    from pipeline.store import Store
+
+    said = [] if workers is None else [f"run.workers={workers}"]
     with _explain():
-        made, _ = plan_inputs(sources, data, config, overrides)
-    if as_json:
-        print(made.model_dump_json())
-        return
-    table = Table("shard", "episodes", "source bytes", "unreadable")
-    for task in made.shards:
-        lost = sum(ref.defect is not None for ref in task.refs)
-        size = sum(ref.length for ref in task.refs)
-        table.add_row(task.name, str(len(task.refs)), _show.human_bytes(size), str(lost or ""))
-    Console().print(table)
-    _show.announce(made)
+        previous = None if out is None or replan else earlier_plan(Store.at(out))
+        made, run = plan_inputs(sources, data, config, [*(overrides or ()), *said], previous)
+        if dry_run:
+            rates, prices = load_rates(made.config.cost.rates), load_prices(made.config.cost.prices)
+            cost = estimate(made, rates, prices, run.workers, previous)
+    if dry_run and as_json:
+        print(json.dumps(cost_json(cost)))
+    elif dry_run:
+        print_cost(cost)
+    elif as_json:
+        print(made.to_json().decode())
+    else:
+        print_shards(made)
+    _show.announce(made, previous)
 
 
 @app.command()
@@ -87,6 +110,7 @@ def build(
     ] = None,
     config: Config = None,
     overrides: Overrides = None,
+    replan: Replan = False,
     metrics_port: Annotated[
         int | None,
         typer.Option(min=1, max=65535, help="loopback port where Prometheus may ask"),
@@ -94,6 +118,9 @@ def build(
     as_json: Json = False,
 ) -> None:
     """Build shards. Finished ones are kept, so an interrupted build goes on where it was.
+
+    Where OUT holds a plan, its shards stay as far as their records, the configuration and the code
+    are the same, and what is new gets shards of its own.
 
     The bytes are the same on every engine and for any number of workers. Beam and Ray run on this
     machine as they are; elsewhere with `--set run.beam.options=[...]`, `--set run.ray.address=...`.
@@ -106,9 +133,10 @@ def build(
     with _explain():
         chosen = {"run.engine": engine, "run.workers": workers}
         said = [f"{key}={value}" for key, value in chosen.items() if value is not None]
-        made, run = plan_inputs(sources, data, config, [*(overrides or ()), *said])
-        target = Store.at(out or "out/" + "-".join(part.source for part in made.sources))
-        _show.announce(made)
+        target = Store.at(out or "out/" + "-".join(name.partition("=")[0] for name in sources))
+        previous = None if replan else earlier_plan(target)
+        made, run = plan_inputs(sources, data, config, [*(overrides or ()), *said], previous)
+        _show.announce(made, previous)
         began = time.monotonic()
         skipped = 0
 

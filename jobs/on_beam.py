@@ -158,7 +158,7 @@ def _tasks(url: str) -> list[str]:
     store = Store(url)
     shards = read_plan(store).shards
     there = find_finished(shards, store)
-    return [task.model_dump_json() for task in shards if task.name not in there]
+    return [task.to_json() for task in shards if task.name not in there]
 
 
 class _Build(beam.DoFn):
@@ -173,7 +173,7 @@ class _Build(beam.DoFn):
         self._thread = ThreadPoolExecutor(1)
 
     def process(self, element: str) -> Iterator[str]:
-        task = ShardTask.model_validate_json(element)
+        task = ShardTask.from_json(element)
         self._thread.submit(self._builder, task).result()
         yield task.name
 

@@ -42,7 +42,7 @@ def run_ray(
             max_size=max(config.ray.max_workers or 0, min(config.workers, len(todo))),
         )
         rows = ray.data.from_items(
-            [{"task": task.model_dump_json()} for task in todo], override_num_blocks=len(todo)
+            [{"task": task.to_json()} for task in todo], override_num_blocks=len(todo)
         ).map_batches(
             _Actor,
             fn_constructor_args=(builder, config),
@@ -88,7 +88,7 @@ class _Actor:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         names, indexes = [], []
-        for task in map(ShardTask.model_validate_json, batch["task"]):
+        for task in map(ShardTask.from_json, batch["task"]):
             index = self._thread.submit(self._builder, task).result()
             names.append(task.name)
             indexes.append(index.to_json())

@@ -191,9 +191,7 @@ class _Shard:
                 "source": self.origin.model_dump(mode="json", exclude={"data", "notes"}),
                 "split": self.task.split,
                 "lineage": self.lineage.model_dump(mode="json"),
-                "records": [
-                    ref.model_dump(mode="json", exclude_defaults=True) for ref in self.task.refs
-                ],
+                "records": [ref.to_tree() for ref in self.task.refs],
                 "rows": [row.model_dump(mode="json") for row in self.rows],
                 "quarantine": [row.model_dump(mode="json") for row in self.quarantine],
                 "sketches": [row.model_dump(mode="json") for row in self.sketches],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from pipeline.base import base_motion
@@ -66,7 +67,7 @@ def row_facts(
         "robot": episode.robot.robot,
         "outcome": episode.outcome,
         "instruction": episode.instructions[0] if episode.instructions else "",
-        **episode.groups.model_dump(),
+        **asdict(episode.groups),
         "twin": episode.twin,
         "depth_from": str(lifted.provenance["depth"]),
         "camera_from": str(lifted.provenance["K"]),
@@ -141,6 +142,6 @@ def sample_meta(
         },
         "lineage": lineage.of_record(episode.origin.sha256),
         "aliases": list(episode.aliases),
-        "groups": episode.groups.model_dump(),
+        "groups": asdict(episode.groups),
         "notes": list(episode.notes),
     }

@@ -20,6 +20,7 @@ from robo4d import __version__
 from robo4d.sample import to_json
 from schemas.config import (
     BuildConfig,
+    CostConfig,
     MasksConfig,
     QuarantineConfig,
     RunConfig,
@@ -150,6 +151,7 @@ def bytes_config(config: BuildConfig, models: Mapping[str, str]) -> BuildConfig:
             "camera": config.camera.model_copy(update={"masks": masks}),
             "shard": config.shard.model_copy(update={"episodes": ShardConfig().episodes}),
             "quarantine": QuarantineConfig(),
+            "cost": CostConfig(),
             "run": RunConfig(),
         }
     )

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 from converters import OpenedSource, open_source
+from pipeline.cost import load_rates, weigh
 from pipeline.lineage import bytes_config, code_version, model_identities
 from pipeline.retries import read_input
+from pipeline.shards import make_shards
 from pipeline.split import assign_splits, check_mix, mix_sources
+from robo4d.sample import to_json
 from schemas.config import BuildConfig, RunConfig
 from schemas.plan import BuildPlan, EpisodeRef, PlannedSource, ShardTask, fingerprint
 from schemas.reasons import UsageError
 
 
 def make_plan(
-    inputs: Mapping[str, str], config: BuildConfig, cache: Path | None = None
+    inputs: Mapping[str, str],
+    config: BuildConfig,
+    cache: Path | None = None,
+    previous: BuildPlan | None = None,
 ) -> BuildPlan:
     """Plan a build of one source or several into one data set.
 
     Args:
         inputs: source -> its data set, a folder or fsspec URL.
         cache: where record indexes are kept.
+        previous: an earlier plan, whose shards are kept where they would be built the same, so that
+            sources which grow get new shards for what is new alone.
 
     Raises:
         UsageError: unknown source, no such data set there, or it cannot be read.
@@ -31,7 +39,12 @@ def make_plan(
         raise UsageError("source.fps fits one source; leave it out where several are built")
     check_mix(inputs, config.source)
     code, models = code_version(), model_identities(config)
-    decisive = bytes_config(config, models)
+    decisive = bytes_config(config, models).model_dump(mode="json")
+    rates = load_rates(config.cost.rates)
+    earlier: tuple[ShardTask, ...] = ()
+    # Another size is asked for: what is there is not to stay.
+    if previous is not None and previous.config.shard.episodes == config.shard.episodes:
+        earlier = previous.shards
     sources, selected, notes = {}, {}, {}
     for source, data in inputs.items():
         opened, refs = read_input(partial(_list_source, source, data, config, cache), data)
@@ -41,9 +54,16 @@ def make_plan(
     for source, (by_split, left_out) in mix_sources(selected, config.source).items():
         opened = sources[source]
         by_split, unknown = assign_splits(source, by_split, config.split)
-        # The description states the rate, and of a twin its seed.
-        identity = f"{source}/{opened.layout}/{opened.name}/{opened.description}/{opened.joined}"
-        found = _shards(source, by_split, config.shard.episodes, decisive, identity, code)
+        rate = rates.of(source, opened.layout, opened.twin, config)
+        identity = [source, opened.layout, opened.name, opened.facts, opened.joined, decisive, code]
+        found = make_shards(
+            source,
+            by_split,
+            config.shard.episodes,
+            partial(weigh, rate=rate, config=config),
+            partial(fingerprint, to_json({"parts": identity}).decode()),
+            earlier,
+        )
         if not found:
             raise UsageError(f"{inputs[source]} holds no record to build from")
         shards += found
@@ -92,23 +112,3 @@ def _select(
             left -= len(kept[split])
         by_split = kept
     return by_split, notes
-
-
-def _shards(
-    source: str,
-    by_split: Mapping[str, Sequence[EpisodeRef]],
-    size: int,
-    config: BuildConfig,
-    identity: str,
-    code: str,
-) -> list[ShardTask]:
-    tasks = []
-    for split, refs in sorted(by_split.items()):
-        for number, start in enumerate(range(0, len(refs), size)):
-            part = tuple(refs[start : start + size])
-            name = f"robo4d-{source}-{split}-{number:05d}"
-            mark = fingerprint(identity, code, config, name, split, *part)
-            tasks.append(
-                ShardTask(name=name, source=source, split=split, refs=part, fingerprint=mark)
-            )
-    return tasks

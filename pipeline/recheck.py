@@ -39,7 +39,7 @@ def _record(data: BuiltData, chain: Tree, source_data: str | None) -> Tree:
         # What lies beside the data (annotations, assets) is named in the plan alone.
         config = plan["config"] if plan else chain["lineage"]["config"]
         settings = SourceConfig.model_validate(config["source"])
-        ref = EpisodeRef.model_validate({k: v for k, v in told.items() if k != "sha256"})
+        ref = EpisodeRef.from_tree({k: v for k, v in told.items() if k != "sha256"})
     except ValueError as error:
         raise UsageError(
             f"{data.folder}/{PLAN} or the index is damaged, or of another robo4d: {error}"

@@ -40,7 +40,7 @@ def read_plan(store: Store) -> BuildPlan:
         OutputError: the store does not answer.
     """
     try:
-        return BuildPlan.model_validate_json(store.read(PLAN))
+        return BuildPlan.from_json(store.read(PLAN))
     except OSError as error:
         raise UsageError(f"{store} holds no build: {PLAN} cannot be read ({error})") from error
     except ValueError as error:

@@ -594,7 +594,7 @@ def test_a_plan_cannot_name_a_place_outside(tmp_path):
     source, refs = opened(tmp_path / "data")
     for file in (f"../data/{PATH}", f"/etc/{PATH}", "nowhere"):
         with pytest.raises(EpisodeError) as caught:
-            source.read(refs[0].model_copy(update={"file": file}), "train", None)
+            source.read(dataclasses.replace(refs[0], file=file), "train", None)
         assert caught.value.reason == Reason.BAD_IDENTITY
 
 

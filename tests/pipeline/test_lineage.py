@@ -41,6 +41,8 @@ FREE = {
     "split.shares": {"a": 0.5, "b": 0.5},
     "split.seed": 5,
     "shard.episodes": 3,
+    "cost.rates": "/somewhere",
+    "cost.prices": "/somewhere",
 }
 # Decisive keys whose other value follows from no default.
 OTHER = {
