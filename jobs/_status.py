@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -15,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from jobs._show import human_bytes, say
-from jobs.monitor import STATUS, Stopped
+from jobs.monitor import COUNTS, FOLDER, Stopped
 from pipeline.store import Store
 from schemas.reasons import UsageError
 
@@ -72,16 +73,51 @@ def read_status(where: str) -> dict[str, Any]:
         OutputError: the store does not answer.
     """
     store = Store.at(where)
+    names = sorted(name for name in store.names(FOLDER) if name.endswith(".json"))
+    if not names:
+        raise UsageError(f"{where} holds no build that tells its status")
+    found = [_read(store, f"{FOLDER}/{name}") for name in names]
+    newest = max(found, key=lambda status: float(status["began"]))
+    if newest["part"] is None:
+        return newest
+    return _together([status for status in found if status["part"] is not None])
+
+
+def _together(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """One status of a build in parts: the least finished one's, with everybody's counts."""
+    order = ["failed", "stopped", "building", "merging", "done"]
+    parts = sorted(parts, key=lambda part: (not part["lost"], order.index(part["state"])))
+    quarantine: Counter[str] = Counter()
+    for part in parts:
+        quarantine.update(part["quarantine"])
+    rates = [part["clips_per_s"] for part in parts if part["clips_per_s"] is not None]
+    left = [part["eta_s"] for part in parts if part["eta_s"] is not None]
+    counts = {name: sum(part[name] for part in parts) for name in COUNTS}
+    return (
+        parts[0]
+        | counts
+        | {
+            "quarantine": dict(quarantine),
+            "workers": sum(part["workers"] for part in parts),
+            "parts": Counter("lost" if part["lost"] else part["state"] for part in parts),
+            "clips_per_s": sum(rates) if rates else None,
+            "eta_s": max(left, default=None),
+        }
+    )
+
+
+def _read(store: Store, name: str) -> dict[str, Any]:
     try:
-        status = json.loads(store.read(STATUS))
+        status = json.loads(store.read(name))
         silent = max(time.time() - float(status["updated"]), 0.0)
+        running = status["state"] in ("building", "merging")
+        float(status["began"])
+        status["part"]
     except OSError as error:
-        raise UsageError(f"{where} holds no build that tells its status ({error})") from error
+        raise UsageError(f"the status {store.path(name)} cannot be read: {error}") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{store.path(STATUS)} is damaged: {error!r}") from error
-    running = status.get("state") in ("building", "merging")
-    lost = running and silent > _SILENT
-    return {**status, "silent_s": round(silent, 1), "lost": lost}
+        raise UsageError(f"the status {store.path(name)} is damaged: {error!r}") from error
+    return {**status, "silent_s": round(silent, 1), "lost": running and silent > _SILENT}
 
 
 def print_status(status: dict[str, Any]) -> None:
@@ -97,6 +133,9 @@ def print_status(status: dict[str, Any]) -> None:
     table.add_row(
         "where", f"{status['engine']}, {status['workers']} workers, from {status['host']}"
     )
+    if "parts" in status:
+        said = ", ".join(f"{count} {state}" for state, count in status["parts"].items())
+        table.add_row("parts", f"{said}; the first line is of {status['part']}")
     table.add_row("shards", f"{status['shards_done']} of {status['shards']}")
     table.add_row("episodes", f"{status['episodes_done']} of {status['episodes']}")
     table.add_row("clips", f"{status['samples']}, {human_bytes(status['bytes'])}")

@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 from typing import Literal
 
+from jobs.monitor import FOLDER
 from pipeline.store import Store
 
-FOLDER = ".run"
 LogTo = Literal["auto", "stderr", "none"]
 
 

@@ -22,7 +22,12 @@ from schemas.config import RunConfig
 from schemas.plan import BuildPlan, ShardTask
 
 # Beside the shards, in a folder that no reader looks into: it differs from run to run.
-STATUS, METRICS = ".run/status.json", ".run/metrics.prom"
+FOLDER, STATUS, METRICS = ".run", "status", "metrics"
+# What a build in parts has the sum of.
+COUNTS = (
+    *("shards", "shards_done", "shards_skipped", "episodes", "episodes_done"),
+    *("episodes_quarantined", "samples", "bytes"),
+)
 _EVERY = 5.0  # s between two writings; on object stores three times as much
 Tell = Callable[[dict[str, Any]], None]
 
@@ -31,8 +36,10 @@ class Monitor:
     """Counts what a build has done and writes it down every few seconds, until it is left.
 
     Args:
+        plan: what is built; of a part its shards alone.
         tell: called with the status after every shard.
         port: of loopback, where Prometheus may ask; None: no endpoint.
+        part: (i, n) where it is one of n, each with files of its own.
     """
 
     def __init__(
@@ -42,8 +49,10 @@ class Monitor:
         run: RunConfig,
         tell: Tell | None = None,
         port: int | None = None,
+        part: tuple[int, int] | None = None,
     ) -> None:
         self._store, self._tell, self._port = store, tell, port
+        self._mark = "" if part is None else f"-{part[0]}-of-{part[1]}"
         self._episodes = plan.episodes
         self._began = time.monotonic()
         self._fresh: Counter[str] = Counter()  # of this run; the rest was there before
@@ -52,6 +61,7 @@ class Monitor:
         self._left = threading.Event()
         self._thread = threading.Thread(target=self._write_on, daemon=True)
         self._status: dict[str, Any] = {
+            "part": None if part is None else f"{part[0]}/{part[1]}",
             "state": "building",
             "why": "",
             "engine": run.engine,
@@ -140,8 +150,12 @@ class Monitor:
 
     def _write(self) -> None:
         try:
-            self._store.publish_bytes(STATUS, json.dumps(self.status()).encode())
-            self._store.publish_bytes(METRICS, generate_latest(self._registry))
+            self._store.publish_bytes(
+                f"{FOLDER}/{STATUS}{self._mark}.json", json.dumps(self.status()).encode()
+            )
+            self._store.publish_bytes(
+                f"{FOLDER}/{METRICS}{self._mark}.prom", generate_latest(self._registry)
+            )
         except OutputError:
             # The build meets the same trouble with its shards and says so; a status that cannot
             # be written is no reason to end it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
@@ -24,6 +25,7 @@ from pipeline.store import OutputError, Store
 from pipeline.verify import read_plan
 from schemas.config import RunConfig
 from schemas.plan import ShardTask
+from schemas.reasons import UsageError
 
 _POLL = 1.0  # s between looks for shards that are finished
 _NOTICED = 2.0  # s within which the death of a worker is known, after what it led to
@@ -40,6 +42,7 @@ def run_beam(
     a worker of this machine dies, the pipeline is begun again for what is left.
 
     Raises:
+        UsageError, OutputError: the builder's own.
         RuntimeError: the pipeline failed; the message is its traceback.
         WorkerLost: workers died more than ``config.retries`` times with no shard built between.
     """
@@ -97,12 +100,21 @@ class _Process:
         """Of one that has ended: whether to the end, not by the death of a worker.
 
         Raises:
+            UsageError, OutputError: what a worker's traceback ends with, if it is one of these.
             RuntimeError: anything else ended it; the message is the traceback.
         """
         if self._process.exitcode == 0:
             return True
         with suppress(EOFError):  # it died without a word
-            raise RuntimeError(self._said.recv())
+            text = self._said.recv()
+            for kind in (UsageError, OutputError):
+                # Beam hands on what its workers raise as text.
+                name = f"{kind.__module__}.{kind.__qualname__}"
+                if found := re.search(
+                    rf"^{re.escape(name)}: (.*?)( \[while running .*)?$", text, re.M
+                ):
+                    raise kind(found[1])
+            raise RuntimeError(text)
         return False
 
     def kill(self) -> None:

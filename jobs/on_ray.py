@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,9 +18,11 @@ from jobs.build import Built
 from jobs.worker import begin_worker
 from pipeline.build import ShardBuilder
 from pipeline.stages import Stages
+from pipeline.store import OutputError
 from robo4d.shard import ShardIndex
 from schemas.config import RayConfig, RunConfig
 from schemas.plan import ShardTask
+from schemas.reasons import UsageError
 
 
 def run_ray(
@@ -28,7 +31,11 @@ def run_ray(
     """Shards as they are built.
 
     What an actor, its process or its node loses is begun again elsewhere by Ray; a shard is either
-    there, whole, or not. An error that the builder raises ends the build.
+    there, whole, or not.
+
+    Raises:
+        UsageError, OutputError: the builder's own.
+        ray.exceptions.RayError: anything else that ends it.
     """
     tasks = {task.name: task for task in todo}
     if not tasks:
@@ -52,6 +59,8 @@ def run_ray(
             num_gpus=config.ray.gpus,
         )
         for row in rows.iter_rows():
+            if row["error"]:
+                raise pickle.loads(row["error"])  # noqa: S301 -- from our own actor
             index = ShardIndex.from_json(row["index"])
             yield tasks[row["name"]], index
 
@@ -87,12 +96,15 @@ class _Actor:
         self._thread = ThreadPoolExecutor(1)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
-        names, indexes = [], []
-        for task in map(ShardTask.from_json, batch["task"]):
-            index = self._thread.submit(self._builder, task).result()
-            names.append(task.name)
-            indexes.append(index.to_json())
-        return {"name": names, "index": indexes}
+        (text,) = batch["task"]
+        task = ShardTask.from_json(text)
+        index, error = b"", b""
+        try:
+            index = self._thread.submit(self._builder, task).result().to_json()
+        except (UsageError, OutputError) as raised:
+            # Ray Data puts an error of its own in the place of what is raised here.
+            error = pickle.dumps(type(raised)(str(raised)))
+        return {"name": [task.name], "index": [index], "error": [error]}
 
 
 class _Tasks(Executor):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from converters import OpenedSource, open_source
 from pipeline.cost import load_rates, weigh
@@ -55,13 +57,12 @@ def make_plan(
         opened = sources[source]
         by_split, unknown = assign_splits(source, by_split, config.split)
         rate = rates.of(source, opened.layout, opened.twin, config)
-        identity = [source, opened.layout, opened.name, opened.facts, opened.joined, decisive, code]
         found = make_shards(
             source,
             by_split,
             config.shard.episodes,
             partial(weigh, rate=rate, config=config),
-            partial(fingerprint, to_json({"parts": identity}).decode()),
+            partial(fingerprint, _common(source, opened, decisive, code)),
             earlier,
         )
         if not found:
@@ -83,6 +84,39 @@ def make_plan(
     return BuildPlan(
         sources=tuple(planned), config=config, code=code, models=models, shards=tuple(shards)
     )
+
+
+def renew(plan: BuildPlan, names: Collection[str]) -> BuildPlan:
+    """The plan with the shards of these names to be built by the code that is here now.
+
+    All others keep what they were to be built by.
+
+    Raises:
+        UsageError: a data set is not where the plan says.
+    """
+    code, models = code_version(), model_identities(plan.config)
+    decisive = bytes_config(plan.config, models).model_dump(mode="json")
+    common = {}
+    for source in plan.sources:
+        grouped = plan.config.split.by != "source"
+        opener = partial(open_source, source.source, source.data, plan.config.source)
+        opened = read_input(partial(opener, grouped=grouped), source.data)
+        common[source.source] = _common(source.source, opened, decisive, code)
+    shards = tuple(
+        replace(
+            task, fingerprint=fingerprint(common[task.source], task.name, task.split, task.refs)
+        )
+        if task.name in names
+        else task
+        for task in plan.shards
+    )
+    return replace(plan, code=code, models=models, shards=shards)
+
+
+def _common(source: str, opened: OpenedSource, decisive: Any, code: str) -> str:
+    """What the fingerprints of all of a source's shards share."""
+    facts = [source, opened.layout, opened.name, opened.facts, opened.joined, decisive, code]
+    return to_json({"parts": facts}).decode()
 
 
 def _list_source(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -100,8 +101,11 @@ class Store:
             for left in scratch.iterdir():
                 left.unlink(missing_ok=True)
 
-    def names(self) -> dict[str, int]:
+    def names(self, inside: str = "") -> dict[str, int]:
         """The files that lie directly in the folder: name -> bytes. Empty where it is not there.
+
+        Args:
+            inside: a folder within it that is listed instead.
 
         Raises:
             OutputError: the store does not answer.
@@ -109,7 +113,7 @@ class Store:
 
         def list_all() -> dict[str, int]:
             try:
-                found = self._fs.ls(self._root, detail=True)
+                found = self._fs.ls(f"{self._root}/{inside}".rstrip("/"), detail=True)
             except FileNotFoundError:
                 return {}
             files = [info for info in found if info["type"] == "file"]
@@ -290,7 +294,8 @@ def _publish_here(folder: Path, name: str, write: Callable[[IO[bytes]], object])
     scratch.mkdir(parents=True, exist_ok=True)
     target = folder / name
     target.parent.mkdir(exist_ok=True)  # a name may have a folder of its own, see jobs.monitor
-    partial = scratch / f"{target.name}.{os.getpid()}"
+    # Hosts that share the folder share no process numbers.
+    partial = scratch / f"{target.name}.{socket.gethostname()}.{os.getpid()}"
     try:
         with partial.open("wb") as file:
             write(file)
