@@ -115,8 +115,17 @@ class _Tasks(Executor):
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """A future of the task's result; an exception of ``fn`` is raised as itself."""
-        future: Future[Any] = self._remote.remote(fn, args, kwargs).future()
-        return future
+        outcome: Future[Any] = Future()
+
+        def settle(done: Future[Any]) -> None:
+            error = done.exception()
+            if error is None:
+                outcome.set_result(done.result())
+            else:  # Ray's own has the traceback as its message
+                outcome.set_exception(getattr(error, "cause", None) or error)
+
+        self._remote.remote(fn, args, kwargs).future().add_done_callback(settle)
+        return outcome
 
 
 def _call(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
