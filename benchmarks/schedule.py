@@ -3,7 +3,7 @@
 ``python -m benchmarks.schedule`` draws each episode's seconds from a lognormal distribution, fitted
 to what episodes of its source really took (``--times``: lines of JSON as `benchmarks.engines
 --keep` writes them; processor time, so that a busy machine does not count), packs them into shards,
-and lets a fleet build these: steady; with slow workers; with workers that are taken away; with both.
+and lets a fleet build these: steady; with slow workers; with workers that are taken away; both.
 Orders: the plan's, and longest first by the source's mean, which is all that is known beforehand.
 Efficiency is work at full speed over all worker time that is paid until the last shard is there.
 """
