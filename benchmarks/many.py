@@ -1,9 +1,9 @@
 """A build of thousands of tiny episodes, end to end, by the real command.
 
 ``python -m benchmarks.many [--episodes 2000] [--engines local-2 beam-2 ray-2]`` writes DROID
-records of 8 steps at 64x36, some of them junk, runs ``robo4d build`` and ``robo4d verify`` on them, cameras
-unsolved, and prints what that took: processor time of all processes, and most memory of the driver
-and of the largest other process. Every planned record must be built or in quarantine.
+records of 8 steps at 64x36, some of them junk, runs ``robo4d build`` and ``robo4d verify`` on them,
+cameras unsolved, and prints what that took: processor time of all processes, most memory of the
+driver and of the largest other process. Every planned record must be built or in quarantine.
 """
 
 from __future__ import annotations
