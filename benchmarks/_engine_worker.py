@@ -14,7 +14,7 @@ import sys
 import time
 from typing import Any
 
-import jobs  # noqa: F401, I001 -- before NumPy: it says how many threads that may start
+import jobs  # noqa: F401 -- before NumPy: it says how many threads that may start
 from benchmarks._work import MeasuredBuilder
 from pipeline.manifest import PLAN
 from pipeline.plan import make_plan
