@@ -16,6 +16,7 @@ import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def fit(lines: list[dict[str, Any]], widen: float = 1.0) -> dict[str, Spread]:
 
 
 def draw_shards(
-    spreads: Mapping[str, Spread], size: int, episodes: int, seed: int
+    spreads: Mapping[str, Spread], sizes: Mapping[str, int], episodes: int, seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Seconds of each shard in the plan's order, and what its source alone lets one guess."""
     rng = np.random.default_rng(seed)
@@ -80,10 +81,17 @@ def draw_shards(
     for source, spread in spreads.items():
         count = round(episodes * PUBLISHED[source] / total)
         each = rng.lognormal(spread.mu, spread.sigma, count)
-        starts = np.arange(0, count, size)
+        starts = np.arange(0, count, sizes[source])
         seconds.append(np.add.reduceat(each, starts))
         guesses.append(np.diff(np.append(starts, count)) * spread.mean)
     return np.concatenate(seconds), np.concatenate(guesses)
+
+
+def sizes_of(spreads: Mapping[str, Spread], by: str, size: float) -> dict[str, int]:
+    """Episodes a shard of each source: as many of all, or as many as take so many minutes."""
+    if by == "episodes":
+        return dict.fromkeys(spreads, round(size))
+    return {source: max(1, round(60 * size / one.mean)) for source, one in spreads.items()}
 
 
 def fleets(options: argparse.Namespace) -> dict[str, Fleet]:
@@ -102,18 +110,19 @@ def _median(outcomes: list[Outcome]) -> Outcome:
 
 
 def _row(
-    spreads: Mapping[str, Spread], size: int, fleet: Fleet, options: argparse.Namespace
+    spreads: Mapping[str, Spread], by: str, size: float, fleet: Fleet, options: argparse.Namespace
 ) -> dict[str, Any]:
     kept: dict[str, list[Outcome]] = {"plan": [], "longest": [], "copies": []}
     for seed in range(options.repeat):
-        seconds, guesses = draw_shards(spreads, size, options.episodes, seed)
+        sizes = sizes_of(spreads, by, size)
+        seconds, guesses = draw_shards(spreads, sizes, options.episodes, seed)
         longest = seconds[np.argsort(-guesses, kind="stable")]
         kept["plan"].append(simulate(seconds, fleet, seed=seed))
         kept["longest"].append(simulate(longest, fleet, seed=seed))
         kept["copies"].append(simulate(longest, fleet, copies=True, seed=seed))
     plan, first, copies = (_median(kept[name]) for name in ("plan", "longest", "copies"))
     return {
-        "episodes a shard": size,
+        f"{by} a shard": size,
         "shards": len(seconds),
         "longest shard, min": float(seconds.max() / 60),
         "plan order, h": plan.makespan / 3600,
@@ -136,6 +145,7 @@ def main() -> None:
     parse.add_argument("--episodes", type=int, default=EPISODES)
     parse.add_argument("--workers", type=int, default=1000)
     parse.add_argument("--sizes", type=int, nargs="+", default=[4, 8, 16, 32, 64, 128])
+    parse.add_argument("--minutes", type=float, nargs="+", default=[2, 5, 10, 20, 40])
     parse.add_argument("--startup", type=float, default=60, help="s until a worker's first shard")
     parse.add_argument("--slow-share", type=float, default=0.05)
     parse.add_argument("--slowness", type=float, default=3)
@@ -153,18 +163,24 @@ def main() -> None:
         columns,
         [[s, counts[s], f.mean, f.sigma, PUBLISHED[s] / whole] for s, f in spreads.items()],
     )
-    report, charts = {}, []
-    for name, fleet in fleets(options).items():
-        print(f"### {name}\n")
-        rows = [_row(spreads, size, fleet, options) for size in options.sizes]
+    report: dict[str, Any] = {}
+    charts = []
+    for (name, fleet), (by, sizes) in product(
+        fleets(options).items(), (("episodes", options.sizes), ("minutes", options.minutes))
+    ):
+        print(f"### {name}, shards of so many {by}\n")
+        rows = [_row(spreads, by, size, fleet, options) for size in sizes]
         print_table(list(rows[0]), [list(row.values()) for row in rows])
-        report[name] = rows
-        names = {"plan order": "efficiency, plan", "longest first": "longest", "copies": "copies"}
+        report[f"{name}, {by}"] = rows
         drawn = {
-            label: [(float(row["episodes a shard"]), row[key] / 100) for row in rows]
-            for label, key in names.items()
+            label: [(float(row[f"{by} a shard"]), row[key] / 100) for row in rows]
+            for label, key in (
+                ("plan order", "efficiency, plan"),
+                ("longest first", "longest"),
+                ("and copies", "copies"),
+            )
         }
-        charts.append(Chart(f"efficiency, {name}", "episodes a shard", drawn))
+        charts.append(Chart(f"efficiency, {name}", f"{by} a shard", drawn))
     if options.chart is not None:
         write_charts(options.chart, charts)
     write_json(options.json, {"machine": facts, "schedule": report})
