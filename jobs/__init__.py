@@ -3,8 +3,8 @@
 NumPy's linear algebra and software OpenGL read how many threads they may start once, when they are
 loaded. A build's processes share the cores already, and its matrices are small: a second thread
 spends more on waiting than it brings. So it is said here, before any module of this package imports
-them; workers inherit it. Whoever sets one of these variables is left alone. OpenCV and H.264 are
-told where they are called; the bytes of a shard do not depend on any of it.
+them; workers inherit it. Whoever sets one of these variables is left alone: a shard's bytes do not
+depend on them (`pipeline.build` sees to that).
 """
 
 import os
