@@ -66,7 +66,10 @@ class Watch:
         while True:
             for pid in _tree(self.root):
                 try:
-                    self.seen[pid] = _look(pid)
+                    now, before = _look(pid), self.seen.get(pid)
+                    if before is not None and not now.peak_mb:  # it ended and is not reaped yet
+                        now = Seen(now.cpu, before.peak_mb, before.command)
+                    self.seen[pid] = now
                 except (OSError, ValueError, IndexError):
                     continue  # it ended meanwhile; what was seen last stays
             if self._end.wait(self.every):
