@@ -93,6 +93,9 @@ def _row(sketch: EpisodeSketch, number: int) -> dict[str, Any]:
         flow_score=None,
         robot_residual_m=None,
         joints_flagged=0,
+        time_offset_s=0.01,
+        time_offset_sure=True,
+        time_corrected=False,
         file=f"made-{number // 1000}.tfrecord",
         record=number % 1000,
         record_sha256=f"{number:064x}",
@@ -103,7 +106,8 @@ def _row(sketch: EpisodeSketch, number: int) -> dict[str, Any]:
     ).model_dump(mode="json")
 
 
-def _indexes(count: int) -> list[ShardIndex]:
+def made_indexes(count: int) -> list[ShardIndex]:
+    """Indexes of `sketches`, a row an episode, as a build leaves them."""
     rows = [(_row(sketch, n), sketch.model_dump()) for n, sketch in enumerate(sketches(count))]
     out = []
     for start in range(0, count, SHARD):
@@ -130,7 +134,7 @@ def main() -> None:
         pairs = len(find_duplicates(found_in))
         duplicates = time.process_time() - began
         del found_in
-        indexes = _indexes(count)
+        indexes = made_indexes(count)
         before = _peak_mb()
         began = time.process_time()
         tables = merge(indexes)

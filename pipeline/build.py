@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import IO, Any
 
+from threadpoolctl import threadpool_limits
+
 from converters import open_source
 from converters.source import OpenedSource
 from pipeline.camera import CameraChoice, choose_camera, known_part
@@ -36,6 +38,10 @@ from schemas.plan import BuildPlan, EpisodeRef, PlannedSource, ShardTask
 from schemas.reasons import EpisodeError, Reason, UsageError
 
 _log = logging.getLogger("robo4d.build")
+# Linear algebra adds up in another order on each number of threads, and the last bit of a solved
+# camera differs: one thread, wherever a shard is built, so that its bytes do not depend on cores.
+# The libraries are loaded by now; what is loaded later is not limited.
+_one_thread = threadpool_limits.wrap(limits=1)
 
 
 @dataclass(frozen=True)
@@ -124,6 +130,7 @@ class ShardBuilder:
         # Neither open files nor pools travel.
         return type(self), (self.sources, self.config, self.code, self.models, self.store)
 
+    @_one_thread
     def __call__(self, task: ShardTask) -> ShardIndex:
         """Build one shard: the tar first, its index last, each put there when whole.
 
@@ -262,6 +269,7 @@ class _Shard:
             raise UsageError(f"cannot read {where}: {said(error)}") from error
 
 
+@_one_thread
 def _read(source: OpenedSource, ref: EpisodeRef, task: ShardTask, config: BuildConfig) -> Prepared:
     """One episode, read, checked and with its clip planned."""
 
