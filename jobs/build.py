@@ -13,6 +13,7 @@ from typing import Any
 from jobs.logs import begin_log
 from jobs.monitor import Monitor, Tell
 from pipeline.build import ShardBuilder, find_finished
+from pipeline.cost import longest_first
 from pipeline.manifest import DATASET, PLAN, STATS, TABLES, write_tables
 from pipeline.store import OutputError, Store
 from pipeline.verify import read_plan
@@ -76,6 +77,7 @@ def run_build(
                 if task.name in indexes:
                     monitor.shard(task, indexes[task.name], True)
             todo = [task for task in ours.shards if task.name not in indexes]
+            todo = longest_first(plan, todo)
             _drop_indexes(todo, store)
             _log.info("build begun", extra={"facts": {"engine": run.engine, "shards": len(todo)}})
             try:

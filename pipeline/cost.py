@@ -199,7 +199,7 @@ def estimate(
             seconds = None
         elif rate is not None and seconds is not None:
             seconds += [sum(_seconds(task, rate, plan.config)) for task in new]
-    wall = None if seconds is None else _wall(seconds, workers) / _HOUR
+    wall = None if seconds is None else _wall(sorted(seconds, reverse=True), workers) / _HOUR
     return PlanCost(tuple(costs), workers, wall, prices)
 
 
@@ -208,8 +208,33 @@ def _seconds(task: ShardTask, rate: Rate, config: BuildConfig) -> list[float]:
     return [rate.seconds(ref, solve) for ref in task.refs if ref.defect is None]
 
 
+def longest_first(plan: BuildPlan, tasks: Iterable[ShardTask]) -> list[ShardTask]:
+    """Shards in the order in which workers should take them, so that no long one is begun last.
+
+    By the mean of a source's episodes, so that shards of a source stay in the plan's order while
+    they hold as many. Where a source has no measured rate nothing is known of any order.
+    """
+    rates = load_rates(plan.config.cost.rates)
+    solve = plan.config.camera.solve != "never"
+    means: dict[str, float] = {}
+    for source in plan.sources:
+        rate = rates.of(source.source, source.layout, source.twin, plan.config)
+        if rate is None:
+            return list(tasks)
+        sizes = [
+            ref.length
+            for task in plan.shards
+            if task.source == source.source
+            for ref in task.refs
+            if ref.defect is None
+        ]
+        mean = sum(sizes) / max(len(sizes), 1) / 1e6
+        means[source.source] = rate.cpu_s + solve * rate.camera_cpu_s + rate.cpu_s_per_mb * mean
+    return sorted(tasks, key=lambda task: -means[task.source] * len(task.refs))
+
+
 def _wall(seconds: Iterable[float], workers: int) -> float:
-    """When the last of ``workers`` ends, who take shards in the plan's order."""
+    """When the last of ``workers`` ends, who take shards in this order."""
     ends = [0.0] * workers
     for one in seconds:
         heapq.heapreplace(ends, ends[0] + one)

@@ -7,9 +7,18 @@ import pytest
 import yaml
 from plans import plan_of
 
-from pipeline.cost import Prices, Rate, Rates, estimate, load_prices, load_rates, weigh
+from pipeline.cost import (
+    Prices,
+    Rate,
+    Rates,
+    estimate,
+    load_prices,
+    load_rates,
+    longest_first,
+    weigh,
+)
 from schemas.config import BuildConfig, load_config
-from schemas.plan import BuildPlan, EpisodeRef
+from schemas.plan import BuildPlan, EpisodeRef, PlannedSource, ShardTask
 from schemas.reasons import Reason, UsageError
 
 RATE = Rate(
@@ -194,3 +203,24 @@ def test_a_fit_finds_the_parts_that_times_were_made_of():
     }
     alike = fit([Measured(2, 4.0, 30.0, 20.0, 6, 0, 1800)])
     assert (alike["cpu_s"], alike["cpu_s_per_mb"]) == (5, 0)
+
+
+def test_workers_take_the_longest_shards_first_and_equal_ones_in_the_plans_order():
+    def shard(source, number, count):
+        refs = tuple(EpisodeRef("f", n, 0, 1_000_000) for n in range(count))
+        return ShardTask(f"robo4d-{source}-train-{number:05d}", source, "train", refs, "")
+
+    def origin(source):
+        return PlannedSource(source=source, layout="rlds", data="", dataset="", twin=False)
+
+    tasks = (
+        shard("bridge", 0, 3),
+        shard("droid", 0, 2),
+        shard("droid", 1, 2),
+        shard("droid", 2, 4),
+    )
+    plan = BuildPlan((origin("bridge"), origin("droid")), BuildConfig(), "", tasks)
+    order = [(task.source, len(task.refs), task.name[-1]) for task in longest_first(plan, tasks)]
+    assert order == [("droid", 4, "2"), ("droid", 2, "0"), ("droid", 2, "1"), ("bridge", 3, "0")]
+    unknown = BuildPlan((origin("bridge"), origin("rt1")), BuildConfig(), "", tasks)
+    assert longest_first(unknown, tasks) == list(tasks)
