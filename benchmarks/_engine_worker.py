@@ -18,7 +18,6 @@ import jobs  # noqa: F401 -- before NumPy: it says how many threads that may sta
 from benchmarks._work import MeasuredBuilder
 from pipeline.manifest import PLAN
 from pipeline.plan import make_plan
-from pipeline.stages import Stages
 from pipeline.store import Store
 from schemas.config import load_config
 
@@ -32,7 +31,10 @@ def main() -> None:
     store.prepare()
     store.publish_bytes(PLAN, plan.to_json())  # Beam's workers read it
     builder = MeasuredBuilder(
-        plan.sources, plan.config, store, Stages(), {}, said["log"], said["work"], said["seconds"]
+        *(plan.sources, plan.config, plan.code, plan.models, store),
+        log=said["log"],
+        work=said["work"],
+        seconds=said["seconds"],
     )
     cpu, began, start = _cpu(), time.time(), time.perf_counter()
     if said["engine"] == "bare":

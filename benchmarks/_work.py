@@ -11,7 +11,6 @@ from typing import Any
 
 from benchmarks.inputs_rlds import Files, data_set, droid_features, droid_record
 from pipeline.build import ShardBuilder
-from pipeline.stages import Stages
 from robo4d.shard import ShardIndex
 from schemas.plan import ShardTask
 
@@ -34,8 +33,9 @@ class MeasuredBuilder(ShardBuilder):
     seconds: float = 0.0
 
     def __reduce__(self) -> Any:
-        made = (self.sources, self.config, self.store, self.log, self.work, self.seconds)
-        return _made, made
+        build, fields = super().__reduce__()
+        del build
+        return _made, (fields, self.log, self.work, self.seconds)
 
     def __call__(self, task: ShardTask) -> ShardIndex:
         """Build one shard as `ShardBuilder` does."""
@@ -67,9 +67,8 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def _made(*fields: Any) -> MeasuredBuilder:
-    sources, config, store, log, work, seconds = fields
-    return MeasuredBuilder(sources, config, store, Stages(), {}, log, work, seconds)
+def _made(fields: tuple[Any, ...], log: str, work: str, seconds: float) -> MeasuredBuilder:
+    return MeasuredBuilder(*fields, log=log, work=work, seconds=seconds)
 
 
 def _work(how: str, seconds: float) -> None:
