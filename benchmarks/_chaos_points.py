@@ -1,8 +1,8 @@
 """A build that dies at every place where it can, one after the other.
 
 What a build does to its store is a row of publishes and deletions. A forked child runs it and kills
-itself (SIGKILL) at the n-th of them: before it, with half of the bytes written, with all of them
-flushed but not yet renamed, or after it. Then another runs it to its end.
+itself (SIGKILL) at the n-th of them: with half of the bytes written, with all of them flushed but
+not yet renamed, or right after it, which is before the next. Then another runs it to its end.
 
 ``python -m benchmarks._chaos_points [--episodes 4] [--random 100]`` prints one JSON line a death,
 after those places some at random moments; exit code 1 where a result was wrong. In one process,
@@ -40,7 +40,7 @@ from pipeline.store import Store
 from schemas.config import RunConfig, load_config
 from schemas.plan import BuildPlan
 
-WHERE = ("before", "half", "flushed", "after")
+WHERE = ("half", "flushed", "after")
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,6 @@ def die_at(number: int, where: str) -> None:
     def change(here: Callable[..., None], store: Store, name: str, *args: Any) -> None:
         nonlocal done
         mine, done = done == number, done + 1
-        if mine and where == "before":
-            die()
         if mine and where == "half" and args:
             args = (dying_write(args[0]),)
         if mine and where == "flushed" and args:
@@ -156,7 +154,7 @@ def every_point(folder: Path, episodes: int) -> Iterator[Point]:
         done = changes(lambda: _build(mine, out), folder / "log")
         expected = hashes(contents(Store.at(out)))
         for number, change in enumerate(done):
-            for where in WHERE if change.startswith("publish") else ("before", "after"):
+            for where in WHERE if change.startswith("publish") else ("after",):
                 fresh()
                 wrong = _one(data, mine, out, number, where, expected)
                 yield Point(over, number, change, where, tuple(wrong))
