@@ -5,6 +5,7 @@ A case is a function of (seed, number) alone, so that any one can be run again.
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -12,7 +13,7 @@ import shutil
 import tempfile
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
@@ -228,7 +229,7 @@ def _read(target: Target, data: Path, folder: Path, solve: bool, seen: bool) -> 
         raise UsageError("no record to build from")
     reasons = []
     for split, ref in refs:
-        ref.model_dump_json()
+        json.dumps(asdict(ref), ensure_ascii=False).encode()
         try:
             _take(opened.read(ref, split, None), target.config, solve, seen)
         except EpisodeError as error:
@@ -262,7 +263,7 @@ def _build(target: Target, data: Path, folder: Path, solve: bool, seen: bool) ->
     plan = make_plan({target.source: str(data)}, target.config)
     out = Store.at(folder / "out")
     try:
-        run_build(plan, out, RunConfig(), lambda *_: None)
+        run_build(plan, out, RunConfig())
         verdict = verify(out)
     except UsageError as error:
         raise RuntimeError(f"UsageError while building: {error}") from error

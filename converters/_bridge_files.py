@@ -13,6 +13,7 @@ import fsspec
 import numpy as np
 
 from converters._json import parse_json
+from converters._listing import is_file, list_folder, read_head
 from robo4d.geometry import Floats, check_array
 from schemas.episode import CameraStream, Provenance
 from schemas.images import decode_image
@@ -37,19 +38,24 @@ def list_files(fs: fsspec.AbstractFileSystem, folder: str) -> dict[str, int]:
         EpisodeError: `BAD_IDENTITY`, what is no regular file: a pipe never ends, and a link may
             lead to what nobody meant to publish.
     """
-    found = fs.find(folder, maxdepth=2, detail=True)
-    for path, info in found.items():
+    found: dict[str, dict[str, Any]] = {}
+    for name, info in list_folder(fs, folder).items():
+        if info["type"] == "directory":
+            inside = list_folder(fs, f"{folder}/{name}")
+            found |= {f"{name}/{n}": i for n, i in inside.items() if i["type"] != "directory"}
+        else:
+            found[name] = info
+    for name, info in found.items():
+        path = f"{folder}/{name}"
         regular = info["type"] == "file"
         if info.get("islink"):  # a listing does not follow links
-            regular = _leads_inside(folder, path) and fs.isfile(path)
+            regular = _leads_inside(folder, path) and is_file(fs, path)
         if not regular:
             raise EpisodeError(
                 Reason.BAD_IDENTITY,
-                f"{path[len(folder) :].strip('/')!r} is no regular file, or a link out of the "
-                "trajectory's folder; refused",
+                f"{name!r} is no regular file, or a link out of the trajectory's folder; refused",
             )
-    files = {str(path)[len(folder) :].strip("/"): int(info["size"]) for path, info in found.items()}
-    return {name: files[name] for name in sorted(files, key=natural)}
+    return {name: int(found[name]["size"]) for name in sorted(found, key=natural)}
 
 
 @dataclass
@@ -157,7 +163,7 @@ def collection_notes(fs: fsspec.AbstractFileSystem, folder: str) -> list[str]:
     for name in ("config.json", "collection_metadata.json"):
         path = f"{folder}/{name}"
         try:
-            trees[name] = parse_json(fs.cat_file(path, 0, _JSON_LIMIT)) if fs.isfile(path) else {}
+            trees[name] = parse_json(read_head(fs, path, _JSON_LIMIT) or b"{}")
         except ValueError as error:
             notes.append(f"{name} is no JSON: {error}")
     topics = _dig(trees.get("config.json"), "agent", "env", 1, "camera_topics")

@@ -169,10 +169,24 @@ def inside(folder: Path, file: Path) -> Path:
     return file
 
 
-def file_sha256(file: Path) -> str:
-    """Of the whole file, read in pieces."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def record_sha256(folder: Path, metadata: Metadata) -> str:
+    """Over the name and sha256 of each file of an episode that is read, in this order: log,
+    metadata, and of each camera its video and the video's times.
+    """
+    videos = [
+        folder / "recordings" / "MP4" / f"{serial}.mp4" for serial in metadata.serials.values()
+    ]
+    times = [video.with_name(f"{video.stem}_timestamps.json") for video in videos]
+    digest = hashlib.sha256()
+    for file in (
+        folder / "trajectory.h5",
+        folder / f"metadata_{metadata.uuid}.json",
+        *(file for pair in zip(videos, times, strict=True) for file in pair if file.is_file()),
+    ):
+        with file.open("rb") as stream:
+            content = hashlib.file_digest(stream, "sha256").hexdigest()
+        digest.update(f"{file.name} {content}\n".encode())
+    return digest.hexdigest()
 
 
 def file_mark(file: Path, block: int = 4096) -> bytes:

@@ -64,7 +64,7 @@ class LiberoAssets:
         file = (root / inside).resolve()
         if not file.is_relative_to(root):
             raise EpisodeError(
-                Reason.UNSAFE_MODEL, f"{inside!r} leads out of {root} by a link; refused"
+                Reason.UNSAFE_MODEL, f"{inside!r} leads out of the assets by a link; refused"
             )
         if not file.is_file():
             raise EpisodeError(Reason.MISSING_FEATURE, f"the installed assets lack {inside!r}")

@@ -36,6 +36,7 @@ from converters._bridge_files import (
     read_instructions,
     read_time,
 )
+from converters._listing import list_folder, read_head
 from converters._pickle import MAX_BYTES, load_pickle
 from converters.bridge import (
     ACTION_COLUMNS,
@@ -71,7 +72,7 @@ class BridgeRawSource:
     layout: str = "raw"
     joined: str = ""  # nothing lies outside the trajectories
     name: str = "bridge_data_raw"
-    description: str = "BridgeData V2, raw trajectories"
+    facts: str = ""  # its samples depend on nothing but the trajectories
     notes: Sequence[str] = field(default_factory=tuple)
 
     def refs(self, cache: Path | None) -> dict[str, list[EpisodeRef]]:
@@ -150,20 +151,19 @@ def open_bridge_raw(data: str) -> BridgeRawSource:
     metadata = first.rsplit("/", 3)[0] + "/collection_metadata.json"
     return BridgeRawSource(
         root=fs.unstrip_protocol(root) if "://" in data else root,
-        twin=fs.isfile(metadata) and TWIN_MARK.encode() in fs.cat_file(metadata, 0, _JSON_LIMIT),
+        twin=TWIN_MARK.encode() in read_head(fs, metadata, _JSON_LIMIT),
     )
 
 
-def _trajectories(fs: fsspec.AbstractFileSystem, root: str) -> Iterator[str]:
+def _trajectories(fs: fsspec.AbstractFileSystem, root: str, depth: int = _DEPTH) -> Iterator[str]:
     """Trajectory folders, without a look into them. Folders named lmdb are the collectors' own."""
-    for folder, folders, _ in fs.walk(root, maxdepth=_DEPTH, detail=False):
-        for name in list(folders):
-            path = f"{folder.rstrip('/')}/{name}"
-            if _TRAJECTORY.search(path):
-                yield path
-            if _TRAJECTORY.search(path) or "lmdb" in name:
-                folders.remove(name)
-        folders.sort()
+    inside = list_folder(fs, root)
+    for name in sorted(name for name, about in inside.items() if about["type"] == "directory"):
+        path = f"{root.rstrip('/')}/{name}"
+        if _TRAJECTORY.search(path):
+            yield path
+        elif "lmdb" not in name and depth > 1:
+            yield from _trajectories(fs, path, depth - 1)
 
 
 def _identity(root: str, path: str) -> str:

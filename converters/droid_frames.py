@@ -70,7 +70,9 @@ def probe_video(path: Path) -> Video:
                         Reason.TOO_LARGE, f"{path.name} has more than {_MAX_FRAMES} frames"
                     )
     except av.FFmpegError as error:
-        raise EpisodeError(Reason.UNDECODABLE_IMAGE, f"{path.name} is no MP4: {error}") from error
+        # The error's own text names the file by its whole path.
+        said = f"{path.name} is no MP4: {error.strerror}"
+        raise EpisodeError(Reason.UNDECODABLE_IMAGE, said) from error
     if count == 0:
         raise EpisodeError(Reason.UNDECODABLE_IMAGE, f"{path.name} holds no frame")
     return Video(count, size)

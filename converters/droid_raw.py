@@ -29,10 +29,10 @@ from converters._droid_folder import (
     description,
     episodes,
     file_mark,
-    file_sha256,
     find_roots,
     inside,
     read_metadata,
+    record_sha256,
     recorded_times,
 )
 from converters._droid_log import ACTION_COLUMNS, Log, StartPose, read_log, source_extrinsics
@@ -76,6 +76,11 @@ class DroidRawSource:
     def twin(self) -> bool:
         """Simulated by `simulation/`, not published."""
         return TWIN_MARK in self.description
+
+    @property
+    def facts(self) -> str:
+        """A twin's description, which states its seed; the published one changes no sample."""
+        return self.description if self.twin else ""
 
     @property
     def notes(self) -> Sequence[str]:
@@ -201,7 +206,7 @@ class DroidRawSource:
             licence=droid.LICENCE,
             citation=droid.CITATION,
             origin=Origin(
-                folder.relative_to(self.root).as_posix(), 0, file_sha256(folder / "trajectory.h5")
+                folder.relative_to(self.root).as_posix(), 0, record_sha256(folder, metadata)
             ),
             twin=self.twin,
             aliases=(metadata.uuid,),

@@ -71,7 +71,7 @@ class LiberoDemoSource:
     width: int
     layout: str = "demo"
     name: str = "libero_demo"
-    description: str = ""
+    facts: str = ""  # nothing but the demos and ``joined``
     twin: bool = False  # rollouts are made in LIBERO's own simulator; `notes` says which are
 
     @cached_property

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from converters._example import Example
 from converters._json import parse_json
+from converters._listing import is_file, list_folder
 from schemas.reasons import EpisodeError, Reason, UsageError
 from schemas.truth import TWIN_MARK
 
@@ -123,14 +124,26 @@ def holds_rlds(data: str) -> bool:
         fs, path = fsspec.core.url_to_fs(data)
     except (ImportError, ValueError) as error:
         raise UsageError(
-            f"{data} cannot be opened ({error}); copy the data to a local folder"
+            f"{data} cannot be opened ({error}); install what it needs (robo4d[s3], robo4d[gcs]), "
+            "or copy the data to a local folder"
         ) from error
     return bool(_features_files(fs, path.rstrip("/")))
 
 
 def _features_files(fs: fsspec.AbstractFileSystem, path: str) -> list[str]:
-    patterns = [path + part + "/features.json" for part in ("", "/*", "/*/*")]
-    return sorted({name for pattern in patterns for name in fs.glob(pattern)})
+    """features.json in the folder itself, and in folders one and two below it."""
+    found, folders = [], [path]
+    for _ in range(3):
+        below = []
+        for folder in folders:
+            inside = list_folder(fs, folder)
+            if "features.json" in inside:
+                found.append(f"{folder}/features.json")
+            below += [
+                f"{folder}/{n}" for n, about in inside.items() if about["type"] == "directory"
+            ]
+        folders = below
+    return sorted(found)
 
 
 def open_rlds(data: str, required: Sequence[str]) -> RldsDataset:
@@ -158,7 +171,7 @@ def open_rlds(data: str, required: Sequence[str]) -> RldsDataset:
             f"{', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''}"
         )
     info_path = f"{root}/dataset_info.json"
-    info = _read_json(fs, info_path) if fs.exists(info_path) else {}
+    info = _read_json(fs, info_path) if "dataset_info.json" in list_folder(fs, root) else {}
     files, notes = _list_files(fs, root, info)
     if not files:
         raise UsageError(f"{root} holds features.json but no TFRecord file; is the download whole?")
@@ -263,7 +276,7 @@ def _parse_features(tree: Any, prefix: str = "", sequence: bool = False) -> dict
 
 
 def _read_json(fs: fsspec.AbstractFileSystem, path: str) -> Any:
-    if not fs.isfile(path) or fs.size(path) > _JSON_LIMIT:
+    if not is_file(fs, path) or fs.size(path) > _JSON_LIMIT:
         raise UsageError(f"{path} is no regular file of at most {_JSON_LIMIT} bytes")
     try:
         tree = parse_json(fs.cat_file(path))
@@ -306,10 +319,11 @@ def _list_files(
     promised = _promised(root, info)
     files, notes = [], []
     seen: dict[str, set[int]] = {}
-    for path, about in sorted(fs.glob(f"{root}/*.tfrecord*", detail=True).items()):
-        name = PurePosixPath(path).name
+    for name, about in sorted(list_folder(fs, root).items()):
+        if ".tfrecord" not in name:
+            continue
         # A listing does not follow links, and caches of downloads hold nothing else.
-        regular = fs.isfile(path) if about.get("islink") else about["type"] == "file"
+        regular = is_file(fs, f"{root}/{name}") if about.get("islink") else about["type"] == "file"
         if not regular or not name.isprintable():
             notes.append(f"{name!a} is no regular file, or not named as one; left out")
             continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -34,8 +34,11 @@ class OpenedSource(Protocol):
         """Name and version as published."""
 
     @property
-    def description(self) -> str:
-        """What the data set says of itself."""
+    def facts(self) -> str:
+        """What the data set states that its samples depend on, and no record holds.
+
+        Never what changes when it only grows: every shard's fingerprint covers it.
+        """
 
     @property
     def twin(self) -> bool:
@@ -92,9 +95,14 @@ class RldsSource:
         return f"{self.dataset.name}/{self.dataset.version}"
 
     @property
-    def description(self) -> str:
-        """From dataset_info.json."""
-        return self.dataset.description
+    def facts(self) -> str:
+        """Rate, licence, citation and features; of a twin all that it says, its seed too.
+
+        A published description may count episodes, so that of it only the rate is here.
+        """
+        own = self.dataset
+        stated = [own.stated_rate(), own.licence, own.citation, sorted(own.features.items())]
+        return f"{stated}{own.description if own.twin else ''}"
 
     @property
     def twin(self) -> bool:
@@ -131,7 +139,7 @@ class RldsSource:
                 found = dict(zip(there, next(texts), strict=True))
                 try:
                     groups = self.groups_of(*(found.get(name, "") for name in self.grouped_by))
-                    ref = ref.model_copy(update={"groups": groups})
+                    ref = replace(ref, groups=groups)
                 except EpisodeError:
                     pass  # the record says the same, with its identity, when it is read
             out.append(ref)

@@ -112,13 +112,20 @@ def index_file(url: str, cache: Path | None = None) -> FileIndex:
             return FileIndex(spans, defect, raw["message"])
         except (ValueError, KeyError, TypeError):
             pass  # none, or damaged: made anew below
-    with fs.open(path, "rb", cache_type="none") as file:
-        index = scan_file(file, int(info["size"]))
+    index = _scan(fs, path, int(info["size"]))
+    if index.defect is not None and "://" in url:
+        # Over a network a damaged length may be a damaged answer, which nobody should remember.
+        index = _scan(fs, path, int(info["size"]))
     if kept is not None:
         plain = asdict(replace(index, records=()))
         plain["records"] = [(r.offset, r.length, r.crc) for r in index.records]
         write_entry(kept, plain)
     return index
+
+
+def _scan(fs: fsspec.AbstractFileSystem, path: str, size: int) -> FileIndex:
+    with fs.open(path, "rb", cache_type="none") as file:
+        return scan_file(file, size)
 
 
 class RecordReader:

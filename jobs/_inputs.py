@@ -10,6 +10,7 @@ from jobs._show import progress
 from schemas.reasons import UsageError
 
 if TYPE_CHECKING:
+    from pipeline.store import Store
     from schemas.config import RunConfig
     from schemas.plan import BuildPlan
 
@@ -18,8 +19,28 @@ class InputError(RuntimeError):
     """Data that a build was to read could not be made."""
 
 
+def earlier_plan(store: Store) -> BuildPlan | None:
+    """The plan that ``store`` holds, which the next one goes on from; None: there is none.
+
+    Raises:
+        UsageError: it is damaged.
+    """
+    from pipeline.verify import read_plan
+
+    try:
+        return read_plan(store)
+    except UsageError as error:
+        if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+            return None
+        raise UsageError(f"{error}; --replan lays out all shards anew") from error
+
+
 def plan_inputs(
-    sources: list[str], data: str | None, config: Path | None, overrides: list[str] | None
+    sources: list[str],
+    data: str | None,
+    config: Path | None,
+    overrides: list[str] | None,
+    previous: BuildPlan | None = None,
 ) -> tuple[BuildPlan, RunConfig]:
     """The plan of a build, and where it is to run.
 
@@ -28,6 +49,7 @@ def plan_inputs(
     Args:
         sources: NAME or NAME=DATA, each.
         data: of the one source that is named without.
+        previous: see `pipeline.plan.make_plan`.
 
     Raises:
         UsageError: the arguments, the configuration or the data are wrong.
@@ -50,7 +72,7 @@ def plan_inputs(
             raise UsageError("--data goes with one --source NAME; else give --source NAME=DATA")
         inputs = dict.fromkeys(inputs, data)
     inputs = {name: place or _twin(name) for name, place in inputs.items()}
-    return make_plan(inputs, settings, _cache() / "index"), settings.run
+    return make_plan(inputs, settings, _cache() / "index", previous), settings.run
 
 
 def _twin(source: str) -> str:

@@ -34,7 +34,8 @@ def progress() -> Progress:
     )
 
 
-def announce(made: BuildPlan) -> None:
+def announce(made: BuildPlan, previous: BuildPlan | None = None) -> None:
+    there = set() if previous is None else {task.fingerprint for task in previous.shards}
     for part in made.sources:
         tasks = [task for task in made.shards if task.source == part.source]
         kind = " is a simulated TWIN, not published data" if part.twin else ""
@@ -44,6 +45,10 @@ def announce(made: BuildPlan) -> None:
             f"{escape(part.data)}",
             soft_wrap=True,
         )
+        if kept := sum(task.fingerprint in there for task in tasks):
+            say.print(
+                f"{part.source}: {kept} shard(s) of the plan before stay, {len(tasks) - kept} new"
+            )
         for note in part.notes:
             say.print(f"[yellow]note:[/] {escape(note)}", soft_wrap=True)
 

@@ -10,7 +10,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from jobs._show import human_bytes
-from pipeline.retries import store_errors
 from pipeline.store import Store
 from schemas.reasons import UsageError
 
@@ -20,6 +19,7 @@ def read_stats(out: str) -> dict[str, Any]:
 
     Raises:
         UsageError: there is no finished build, or the file is damaged.
+        OutputError: the store does not answer.
     """
     from pipeline.manifest import STATS  # pyarrow takes a third of a second to import
 
@@ -27,7 +27,7 @@ def read_stats(out: str) -> dict[str, Any]:
     path = store.path(STATS)
     try:
         found = json.loads(store.read(STATS))
-    except store_errors() as error:
+    except OSError as error:
         raise UsageError(
             f"{out} holds no finished build: {STATS} cannot be read ({error})"
         ) from error

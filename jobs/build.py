@@ -3,82 +3,146 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import logging
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from importlib import import_module
+from typing import Any
 
+from jobs.logs import begin_log
+from jobs.monitor import Monitor, Tell
 from pipeline.build import ShardBuilder, find_finished
 from pipeline.manifest import DATASET, PLAN, STATS, TABLES, write_tables
 from pipeline.store import OutputError, Store
 from pipeline.verify import read_plan
 from robo4d.shard import INDEX_SUFFIX, ShardIndex
-from schemas.config import RunConfig
+from schemas.config import QuarantineConfig, RunConfig
 from schemas.plan import BuildPlan, ShardTask
-from schemas.reasons import UsageError
+from schemas.reasons import Reason, UsageError
 
+_log = logging.getLogger("robo4d.jobs")
 Built = tuple[ShardTask, ShardIndex]
-Engine = Callable[[Sequence[ShardTask], ShardBuilder, RunConfig], Iterator[Built]]
-Done = Callable[[ShardTask, ShardIndex, bool], None]
+Engine = Callable[[Sequence[ShardTask], ShardBuilder, RunConfig], Generator[Built]]
 
 
 class WorkerLost(Exception):
     """Workers died (killed, or out of memory) more often than they are replaced."""
 
 
-def run_build(plan: BuildPlan, store: Store, config: RunConfig, done: Done) -> list[ShardIndex]:
+class TooMuchQuarantine(Exception):
+    """More of the data is bad than the configuration allows; what was built is kept."""
+
+
+def run_build(
+    plan: BuildPlan,
+    store: Store,
+    run: RunConfig,
+    tell: Tell | None = None,
+    port: int | None = None,
+    *,
+    part: tuple[int, int] | None = None,
+    again: frozenset[str] = frozenset(),
+) -> list[ShardIndex]:
     """Build every shard that is not finished yet, then the tables.
 
     Args:
-        done: called with (task, index, skipped) as each shard is there.
+        tell: called with the status (see `jobs.monitor.Monitor`) as each shard is there.
+        port: of loopback, where Prometheus may ask how the build is.
+        part: (i, n) builds every n-th shard from the i-th on, and no tables. Parts may run at once.
+        again: names of shards that are built even where they are finished.
+
+    Returns:
+        Indexes of the plan's shards, or of the part's.
 
     Raises:
         OutputError: the store cannot be written, or another build is writing it.
         UsageError: bad configuration or a missing dependency, found while building.
         WorkerLost: workers died again and again; the shards finished so far are kept.
+        TooMuchQuarantine: see `schemas.config.QuarantineConfig`; likewise.
+        Stopped: a signal asked for the end; likewise.
     """
-    engine = _engine(config.engine)
-    with _only_one(store):
-        store.prepare()
+    if part is not None and run.engine == "beam":
+        raise UsageError("a Beam pipeline builds all of a plan; --part goes with local and ray")
+    engine = _engine(run.engine)
+    with _alone(store, part):
         _drop_what_an_older_plan_made(plan, store)
-        store.publish_bytes(PLAN, plan.model_dump_json(indent=1).encode())
-        indexes = find_finished(plan.shards, store)
-        for task in plan.shards:
-            if task.name in indexes:
-                done(task, indexes[task.name], True)
-        todo = [task for task in plan.shards if task.name not in indexes]
-        _drop_indexes(todo, store)
-        for task, index in engine(todo, ShardBuilder.of(plan, store), config) if todo else ():
-            indexes[task.name] = index
-            done(task, index, False)
-        ordered = [indexes[task.name] for task in plan.shards]
-        write_tables(store, plan, ordered)
+        store.publish_bytes(PLAN, plan.to_json())
+        begin_log(store, run.log)
+        ours = plan if part is None else replace(plan, shards=plan.shards[part[0] :: part[1]])
+        with Monitor(ours, store, run, tell, port, part) as monitor:
+            indexes = find_finished([t for t in ours.shards if t.name not in again], store)
+            for task in ours.shards:
+                if task.name in indexes:
+                    monitor.shard(task, indexes[task.name], True)
+            todo = [task for task in ours.shards if task.name not in indexes]
+            _drop_indexes(todo, store)
+            _log.info("build begun", extra={"facts": {"engine": run.engine, "shards": len(todo)}})
+            try:
+                with closing(engine(todo, ShardBuilder.of(plan, store), run)) as built:
+                    for task, index in built:
+                        indexes[task.name] = index
+                        monitor.shard(task, index, False)
+                        _refuse(monitor.status(), plan.config.quarantine)
+            except BaseException as error:
+                _log.error("build ended", extra={"facts": {"why": repr(error)}})
+                raise
+            ordered = [indexes[task.name] for task in ours.shards]
+            if part is None:
+                monitor.merging()
+                write_tables(store, plan, ordered)
+            _log.info("build done", extra={"facts": {"shards": len(ordered)}})
         return ordered
 
 
+def set_aside_for(reasons: Collection[Reason], plan: BuildPlan, store: Store) -> frozenset[str]:
+    """Names of the finished shards that hold an episode set aside for one of ``reasons``."""
+    found = find_finished(plan.shards, store)
+    return frozenset(
+        name
+        for name, index in found.items()
+        if any(row["reason"] in reasons for row in index.build["quarantine"])
+    )
+
+
+def _refuse(status: dict[str, Any], config: QuarantineConfig) -> None:
+    done, bad = status["episodes_done"], status["episodes_quarantined"]
+    if config.stop_after is None or done < config.stop_after or bad <= config.max_share * done:
+        return
+    reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(status["quarantine"].items()))
+    raise TooMuchQuarantine(
+        f"{bad} of {done} episodes ({bad / done:.0%}) are in quarantine: {reasons}; "
+        f"quarantine.max_share allows {config.max_share:.0%}. `robo4d status` names them; the "
+        "shards so far are kept. Mend the data, or allow more and run the same command again"
+    )
+
+
+# Imported by need: Beam and Ray take seconds, and are extras.
+_ENGINES = {
+    "local": ("jobs.local", "run_local"),
+    "beam": ("jobs.on_beam", "run_beam"),
+    "ray": ("jobs.on_ray", "run_ray"),
+}
+
+
 def _engine(name: str) -> Engine:
-    # Imported by need: Beam and Ray take seconds, and are extras.
+    module, function = _ENGINES[name]
     try:
-        if name == "beam":
-            from jobs.on_beam import run_beam
-
-            return run_beam
-        if name == "ray":
-            from jobs.on_ray import run_ray
-
-            return run_ray
+        engine: Engine = getattr(import_module(module), function)
     except ModuleNotFoundError as error:
         if error.name is None or not error.name.startswith(("apache_beam", "ray")):
             raise
         raise UsageError(
             f"engine {name!r} needs {error.name}: pip install 'robo4d[{name}]'"
         ) from error
-    from jobs.local import run_local
-
-    return run_local
+    return engine
 
 
 @contextmanager
-def _only_one(store: Store) -> Iterator[None]:
-    """Hold the output folder's lock; the kernel frees it however this process ends.
+def _alone(store: Store, part: tuple[int, int] | None) -> Iterator[None]:
+    """Hold the output folder's lock, with other parts or alone; the kernel frees it however this
+    process ends. What an interrupted build left in the scratch folder goes, but parts may be
+    writing there.
 
     An object store has no lock. Two builds of one plan do no harm there: both write the same bytes.
     """
@@ -90,12 +154,18 @@ def _only_one(store: Store) -> Iterator[None]:
         lock = (store.folder / ".lock").open("w")
     with lock as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, (fcntl.LOCK_EX if part is None else fcntl.LOCK_SH) | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise OutputError(
                 f"another build is writing {store}; wait for it or stop it"
             ) from error
-        yield
+        if part is None:
+            store.prepare()
+        try:
+            yield
+        finally:
+            if part is None:
+                store.prepare()  # what was being built when the end came
 
 
 def _drop_what_an_older_plan_made(plan: BuildPlan, store: Store) -> None:

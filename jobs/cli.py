@@ -1,33 +1,14 @@
 """The `robo4d` command line.
 
 Exit codes: 0 done, 1 failed, 2 wrong use or configuration, 3 built, but with more in quarantine
-than `quarantine.max_share` allows.
+than `quarantine.max_share` allows, 143 ended by SIGTERM, 130 by Ctrl-C.
 """
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
-
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from jobs import _show
-from jobs._inputs import InputError, plan_inputs
-from schemas.reasons import UsageError
-
-if TYPE_CHECKING:
-    from robo4d import Dataset
-    from robo4d.shard import ShardIndex
-    from schemas.plan import ShardTask
-
-FAILED, USAGE, TOO_MUCH_QUARANTINE = 1, 2, 3
+from jobs import _cli_build, _cli_data
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -35,296 +16,20 @@ app = typer.Typer(
     help="Build metric 4D robot clips from published data sets. Start with `robo4d build "
     "--source droid`: with no data at hand it builds from a simulated twin.",
 )
-Sources = Annotated[
-    list[str],
-    typer.Option("--source", "-s", help="NAME, or NAME=DATA; several make one data set"),
-]
-Data = Annotated[
-    str | None,
-    typer.Option("--data", "-d", help="folder or URL of the published data; none: a twin"),
-]
-Config = Annotated[Path | None, typer.Option("--config", "-c", help="YAML; see configs/")]
-Overrides = Annotated[
-    list[str] | None, typer.Option("--set", help="override a key: --set clip.frames=25")
-]
-Json = Annotated[bool, typer.Option("--json", help="print one JSON object on standard output")]
-
-
-@app.command()
-def plan(
-    sources: Sources,
-    data: Data = None,
-    config: Config = None,
-    overrides: Overrides = None,
-    as_json: Json = False,
-) -> None:
-    """Show which records go into which shard, without building anything."""
-    with _explain():
-        made, _ = plan_inputs(sources, data, config, overrides)
-    if as_json:
-        print(made.model_dump_json())
-        return
-    table = Table("shard", "episodes", "source bytes", "unreadable")
-    for task in made.shards:
-        lost = sum(ref.defect is not None for ref in task.refs)
-        size = sum(ref.length for ref in task.refs)
-        table.add_row(task.name, str(len(task.refs)), _show.human_bytes(size), str(lost or ""))
-    Console().print(table)
-    _show.announce(made)
-
-
-@app.command()
-def build(
-    sources: Sources,
-    data: Data = None,
-    out: Annotated[
-        str | None, typer.Option("--out", "-o", help="folder or URL; default out/<source>")
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option("--workers", "-w", min=1, help="shards built at once; default 1")
-    ] = None,
-    engine: Annotated[
-        str | None, typer.Option("--engine", "-e", help="local (default), beam or ray")
-    ] = None,
-    config: Config = None,
-    overrides: Overrides = None,
-    as_json: Json = False,
-) -> None:
-    """Build shards. Finished ones are kept, so an interrupted build goes on where it was.
-
-    The bytes are the same on every engine and for any number of workers. Beam and Ray run on this
-    machine as they are; elsewhere with `--set run.beam.options=[...]`, `--set run.ray.address=...`.
-    """
-    from jobs.build import WorkerLost, run_build
-    from pipeline.store import OutputError, Store
-
-    with _explain():
-        chosen = {"run.engine": engine, "run.workers": workers}
-        said = [f"{key}={value}" for key, value in chosen.items() if value is not None]
-        made, run = plan_inputs(sources, data, config, [*(overrides or ()), *said])
-        target = Store.at(out or "out/" + "-".join(part.source for part in made.sources))
-        _show.announce(made)
-        began, skipped = time.monotonic(), 0
-        with _show.progress() as progress:
-            bar = progress.add_task("shards", total=len(made.shards))
-
-            def done(task: ShardTask, index: ShardIndex, was_there: bool) -> None:
-                nonlocal skipped
-                skipped += was_there
-                progress.advance(bar)
-
-            try:
-                indexes = run_build(made, target, run, done)
-            except (OutputError, WorkerLost) as error:
-                _fail(str(error), FAILED)
-    summary = _show.summary(made, indexes, skipped, time.monotonic() - began, target)
-    if as_json:
-        print(json.dumps(summary))
-    else:
-        _show.print_summary(summary)
-    share = summary["episodes_quarantined"] / made.episodes
-    if share > made.config.quarantine.max_share:
-        _show.say.print(
-            f"[red]{share:.0%} of the episodes are in quarantine; quarantine.max_share allows "
-            f"{made.config.quarantine.max_share:.0%}"
-        )
-        raise typer.Exit(TOO_MUCH_QUARANTINE)
-
-
-@app.command()
-def verify(
-    out: Annotated[str, typer.Argument(help="a build's folder or URL")], as_json: Json = False
-) -> None:
-    """Check a finished build: hash every shard, decode every sample, account for every episode."""
-    from pipeline.store import Store
-    from pipeline.verify import verify as run
-
-    with _explain(), _show.progress() as progress:
-        bar = progress.add_task("verify", total=None)
-        verdict = run(
-            Store.at(out), lambda n, total: progress.update(bar, completed=n, total=total)
-        )
-    if as_json:
-        print(json.dumps({"ok": not verdict.problems, **vars(verdict)}))
-    else:
-        for problem in verdict.problems:
-            _show.say.print(f"[red]{escape(problem)}")
-        _show.say.print(
-            f"{verdict.shards} shards, {verdict.samples} samples, "
-            f"{_show.human_bytes(verdict.bytes)}; "
-            f"{verdict.episodes_planned} episodes planned = {verdict.episodes_built} built + "
-            f"{verdict.episodes_quarantined} quarantined: "
-            + (f"[red]{len(verdict.problems)} problems" if verdict.problems else "[green]sound")
-        )
-    if verdict.problems:
-        raise typer.Exit(FAILED)
-
-
-@app.command()
-def stats(
-    out: Annotated[str, typer.Argument(help="a build's folder or URL")],
-    top: Annotated[int, typer.Option(min=1, help="rows a table shows at most")] = 10,
-    as_json: Json = False,
-) -> None:
-    """Count what a build holds: by source, split, outcome, task, scene, provenance, reason."""
-    from jobs._stats import print_stats, read_stats
-
-    with _explain():
-        found = read_stats(out)
-    if as_json:
-        print(json.dumps(found))
-    else:
-        print_stats(found, top)
-
-
-@app.command()
-def inspect(
-    where: Annotated[str, typer.Argument(help="a build, a shard (.tar), or their URL")],
-    key: Annotated[
-        str | None, typer.Option("--key", "-k", help="one sample; default: list")
-    ] = None,
-    png: Annotated[
-        Path | None, typer.Option("--png", help="draw RGB, depth, robot to a PNG")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """List samples, or show one: its fields, where each came from, and a picture of it."""
-    with _explain():
-        data = _open(where, key)
-        if key is None and png is None:
-            _show.list_samples(data, as_json)
-            return
-        sample = data[key if key is not None else 0]
-        if as_json:
-            print(json.dumps(sample.meta))
-        else:
-            _show.print_sample(sample)
-        if png is not None:
-            from qa.picture import save_picture
-
-            save_picture(sample, png)
-            _show.say.print(f"wrote {png}")
-
-
-@app.command()
-def overlay(
-    where: Annotated[str, typer.Argument(help="a build, a shard (.tar), or their URL")],
-    key: Annotated[
-        str | None, typer.Option("--key", "-k", help="one sample; default: all, up to --limit")
-    ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="folder")] = Path("out/overlay"),
-    limit: Annotated[int, typer.Option(min=1, help="samples drawn at most")] = 12,
-    as_json: Json = False,
-) -> None:
-    """Draw the robot over a sample's frames, to see whether its camera is right.
-
-    Each sample gives OUT/KEY.png (frames spread over the clip) and OUT/KEY.mp4 (all of it). The
-    outline must lie on the robot in every frame, whatever its posture; a constant gap is a wrong
-    camera, one that comes and goes with motion is late images. Colours tell links apart; they are
-    faint where something hides the robot. Where the source shipped a camera that was not taken as
-    it is, "before" shows that one and "after" the sample's own. A sample without a camera is named
-    with the reason and gets no picture. Keys: `robo4d inspect WHERE`.
-    """
-    from jobs._overlay import draw_samples, print_drawn
-
-    with _explain(), _show.progress() as progress:
-        data = _open(where, key)
-        bar = progress.add_task("samples", total=min(limit, len(data)) if key is None else 1)
-        done = draw_samples(data, key, out, limit, lambda n: progress.update(bar, completed=n))
-    if as_json:
-        print(json.dumps(done))
-    else:
-        print_drawn(done)
-
-
-@app.command()
-def twin(
-    source: Annotated[str, typer.Option("--source", "-s", help="whose layout to imitate")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="new folder for the data set")],
-    episodes: Annotated[int, typer.Option(min=1)] = 3,
-    seed: int = 0,
-) -> None:
-    """Simulate a small data set in a source's published layout, with ground truth beside it."""
-    from simulation.twin import make_twin
-
-    with _explain(), _show.progress() as progress:
-        bar = progress.add_task("episodes", total=episodes)
-        path = make_twin(
-            source,
-            out,
-            episodes=episodes,
-            seed=seed,
-            progress=lambda n, total: progress.update(bar, completed=n, total=total),
-        )
-    print(path)
-
-
-@app.command()
-def rollout(
-    task: Annotated[int, typer.Option("--task", "-t", help="its number in the suite")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="folder of the data set")],
-    suite: Annotated[
-        str, typer.Option(help="libero_spatial, libero_object or libero_goal")
-    ] = "libero_spatial",
-    episodes: Annotated[int, typer.Option("--episodes", "-n", min=1)] = 6,
-    seed: Annotated[int, typer.Option(help="chooses initial states and noise")] = 0,
-    as_json: Json = False,
-) -> None:
-    """Make LIBERO episodes, successes and failures, in the layout of its demonstrations.
-
-    A scripted policy acts in LIBERO's own simulator, with noise of several kinds and strengths;
-    the simulator's own check says what became of it. The file is OUT/SUITE/TASK_demo.hdf5;
-    `robo4d build --source libero --data OUT` builds shards from it. An unknown task is answered
-    with the known ones. LIBERO needs an environment of its own: `make libero-env`.
-    """
-    from simulation.rollout import RolloutFailed, roll_out
-
-    with _explain(), _show.progress() as progress:
-        bar = progress.add_task("episodes", total=episodes)
-        try:
-            made = roll_out(
-                suite,
-                task,
-                out,
-                episodes=episodes,
-                seed=seed,
-                progress=lambda n, total: progress.update(bar, completed=n, total=total),
-            )
-        except RolloutFailed as error:
-            _fail(str(error), FAILED)
-    if as_json:
-        print(json.dumps({"path": str(made.path), **made.counts(), "episodes": made.episodes}))
-    else:
-        _show.print_rollout(made)
-        print(made.path)
-
-
-def _open(where: str, key: str | None) -> Dataset:
-    import robo4d
-
-    try:
-        data = robo4d.open(where)
-    except (FileNotFoundError, robo4d.FormatError) as error:
-        raise UsageError(str(error)) from error
-    if key is not None and key not in data.keys:
-        raise UsageError(f"no sample {key!r} in {where}; `robo4d inspect {where}` lists them")
-    return data
-
-
-@contextmanager
-def _explain() -> Iterator[None]:
-    try:
-        yield
-    except UsageError as error:
-        _fail(str(error), USAGE)
-    except InputError as error:
-        _fail(str(error), FAILED)
-
-
-def _fail(message: str, code: int) -> NoReturn:
-    _show.say.print(f"[red]error:[/] {escape(message)}", soft_wrap=True)
-    raise typer.Exit(code)
-
+for command in (
+    _cli_build.plan,
+    _cli_build.build,
+    _cli_build.retry,
+    _cli_build.status,
+    _cli_build.verify,
+    _cli_build.stats,
+    _cli_data.inspect,
+    _cli_data.explain,
+    _cli_data.overlay,
+    _cli_data.twin,
+    _cli_data.rollout,
+):
+    app.command()(command)
 
 if __name__ == "__main__":
     app()

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import active_children, get_context
 
 from jobs.build import Built, WorkerLost
+from jobs.monitor import Stopped
+from jobs.worker import begin_worker
 from pipeline.build import ShardBuilder
 from robo4d.shard import ShardIndex
 from schemas.config import RunConfig
 from schemas.plan import ShardTask
 
+_log = logging.getLogger("robo4d.jobs")
 _build: Callable[[ShardTask], ShardIndex] | None = None  # of a worker process
 
 
 def run_local(
     todo: Sequence[ShardTask], builder: ShardBuilder, config: RunConfig
-) -> Iterator[Built]:
+) -> Generator[Built]:
     """Shards as they are built. One worker builds in this process.
 
     A worker that dies (killed, or out of memory) takes its pool with it; the pool is made anew for
@@ -30,7 +32,7 @@ def run_local(
     Raises:
         WorkerLost: that happened more than ``config.retries`` times with no shard built between.
     """
-    if config.workers == 1 or len(todo) == 1:
+    if config.workers == 1 or len(todo) <= 1:
         for task in todo:
             yield task, builder(task)
         return
@@ -38,7 +40,7 @@ def run_local(
     lost = 0
     while left:
         try:
-            for task, index in _pool(left, builder, min(config.workers, len(left))):
+            for task, index in _pool(left, builder, config):
                 left.remove(task)
                 lost = 0
                 yield task, index
@@ -50,16 +52,17 @@ def run_local(
                     f"{lost} times in a row, with {len(left)} shards to go, the first of them "
                     f"{left[0].name}; run the same command again, finished shards are kept"
                 ) from error
+            _log.warning("workers replaced", extra={"facts": {"lost": lost, "shards": len(left)}})
             builder.store.prepare()  # what the dead were writing
 
 
-def _pool(todo: Sequence[ShardTask], builder: ShardBuilder, workers: int) -> Iterator[Built]:
+def _pool(todo: Sequence[ShardTask], builder: ShardBuilder, config: RunConfig) -> Iterator[Built]:
     # Spawned, never forked: a fork after OpenGL was used hangs.
     with ProcessPoolExecutor(
-        workers,
+        min(config.workers, len(todo)),
         mp_context=get_context("spawn"),
         initializer=_begin,
-        initargs=(builder, os.getpid()),
+        initargs=(builder, config, os.getpid()),
     ) as pool:
         futures: dict[Future[ShardIndex], ShardTask] = {}
         try:
@@ -74,6 +77,12 @@ def _pool(todo: Sequence[ShardTask], builder: ShardBuilder, workers: int) -> Ite
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
+        except (Stopped, KeyboardInterrupt, GeneratorExit):
+            # What is being built is given up: whoever asks for an end waits for seconds, not for
+            # the minutes of a shard.
+            for worker in active_children():
+                worker.kill()
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -83,21 +92,7 @@ def _build_one(task: ShardTask) -> ShardIndex:
     return _build(task)
 
 
-def _begin(builder: ShardBuilder, parent: int) -> None:
-    """In a worker: keep the builder, and end with the driver."""
+def _begin(builder: ShardBuilder, config: RunConfig, parent: int) -> None:
     global _build  # a pool's initializer has no other way to leave anything
     _build = builder
-    end_with_parent(parent, lambda: os._exit(1))
-
-
-def end_with_parent(parent: int, end: Callable[[], object]) -> None:
-    """Call ``end`` when the process that started this one is gone, however it went, so that no
-    orphan writes beside the next build.
-    """
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.2)
-        end()
-
-    threading.Thread(target=watch, daemon=True).start()
+    begin_worker(builder, config, parent)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from multiprocessing import get_context
@@ -17,13 +18,14 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from jobs.build import Built, WorkerLost
-from jobs.local import end_with_parent
+from jobs.worker import begin_worker, end_with
 from pipeline.build import ShardBuilder, find_finished
 from pipeline.manifest import write_tables
 from pipeline.store import OutputError, Store
 from pipeline.verify import read_plan
 from schemas.config import RunConfig
 from schemas.plan import ShardTask
+from schemas.reasons import UsageError
 
 _POLL = 1.0  # s between looks for shards that are finished
 _NOTICED = 2.0  # s within which the death of a worker is known, after what it led to
@@ -32,7 +34,7 @@ _LOST = 70  # exit code of a pipeline whose worker died
 
 def run_beam(
     todo: Sequence[ShardTask], builder: ShardBuilder, config: RunConfig
-) -> Iterator[Built]:
+) -> Generator[Built]:
     """Run the pipeline to its end; shards are told as they appear in the store.
 
     Without options it runs in ``config.workers`` processes of this machine. Runners elsewhere take
@@ -40,14 +42,17 @@ def run_beam(
     a worker of this machine dies, the pipeline is begun again for what is left.
 
     Raises:
+        UsageError, OutputError: the builder's own.
         RuntimeError: the pipeline failed; the message is its traceback.
         WorkerLost: workers died more than ``config.retries`` times with no shard built between.
     """
+    if not todo:
+        return
     left = {task.name: task for task in todo}
     lost = 0
     while True:
         before = len(left)
-        process = _Process(builder, list(config.beam.options) or _here(config.workers))
+        process = _Process(builder, config)
         try:
             while process.is_alive():
                 yield from _appeared(left, builder.store)
@@ -79,10 +84,10 @@ class _Process:
     cannot be stopped from within. A group can, with all its workers.
     """
 
-    def __init__(self, builder: ShardBuilder, options: list[str]) -> None:
+    def __init__(self, builder: ShardBuilder, config: RunConfig) -> None:
         context = get_context("spawn")
         self._said, say = context.Pipe(duplex=False)
-        self._process = context.Process(target=_pipeline, args=(builder, options, os.getpid(), say))
+        self._process = context.Process(target=_pipeline, args=(builder, config, os.getpid(), say))
         self._process.start()
         say.close()
 
@@ -95,12 +100,21 @@ class _Process:
         """Of one that has ended: whether to the end, not by the death of a worker.
 
         Raises:
+            UsageError, OutputError: what a worker's traceback ends with, if it is one of these.
             RuntimeError: anything else ended it; the message is the traceback.
         """
         if self._process.exitcode == 0:
             return True
         with suppress(EOFError):  # it died without a word
-            raise RuntimeError(self._said.recv())
+            text = self._said.recv()
+            for kind in (UsageError, OutputError):
+                # Beam hands on what its workers raise as text.
+                name = f"{kind.__module__}.{kind.__qualname__}"
+                if found := re.search(
+                    rf"^{re.escape(name)}: (.*?)( \[while running .*)?$", text, re.M
+                ):
+                    raise kind(found[1])
+            raise RuntimeError(text)
         return False
 
     def kill(self) -> None:
@@ -112,10 +126,10 @@ class _Process:
         self._process.join()
 
 
-def _pipeline(builder: ShardBuilder, options: list[str], driver: int, say: Connection) -> None:
+def _pipeline(builder: ShardBuilder, config: RunConfig, driver: int, say: Connection) -> None:
     """In the process: run the pipeline; end with its workers, and end them with the driver."""
     os.setpgid(0, 0)
-    end_with_parent(driver, lambda: os.killpg(0, signal.SIGKILL))
+    end_with(driver, lambda: os.killpg(0, signal.SIGKILL))
     died = threading.Event()
     tell = threading.excepthook
 
@@ -130,15 +144,16 @@ def _pipeline(builder: ShardBuilder, options: list[str], driver: int, say: Conne
 
     threading.excepthook = hook
     try:
-        with beam.Pipeline(options=PipelineOptions(options)) as pipeline:
-            assemble(pipeline, builder)
+        options = PipelineOptions(list(config.beam.options) or _here(config.workers))
+        with beam.Pipeline(options=options) as pipeline:
+            assemble(pipeline, builder, config)
     except Exception:  # noqa: BLE001 -- raised again in the driver
         if not died.wait(_NOTICED):
             say.send(traceback.format_exc())
         os._exit(_LOST)
 
 
-def assemble(pipeline: beam.Pipeline, builder: ShardBuilder) -> None:
+def assemble(pipeline: beam.Pipeline, builder: ShardBuilder, config: RunConfig) -> None:
     """Plan -> shards -> tables. The plan is read by a worker: it is too large for a job graph."""
     store = builder.store
     names = (
@@ -146,7 +161,7 @@ def assemble(pipeline: beam.Pipeline, builder: ShardBuilder) -> None:
         | "Where" >> beam.Create([store.url])
         | "ReadPlan" >> beam.FlatMap(_tasks)
         | "Spread" >> beam.Reshuffle()
-        | "Build" >> beam.ParDo(_Build(builder))
+        | "Build" >> beam.ParDo(_Build(builder, config))
     )
     _ = names | "All" >> beam.combiners.ToList() | "Merge" >> beam.Map(_merge, store.url)
 
@@ -155,19 +170,22 @@ def _tasks(url: str) -> list[str]:
     store = Store(url)
     shards = read_plan(store).shards
     there = find_finished(shards, store)
-    return [task.model_dump_json() for task in shards if task.name not in there]
+    return [task.to_json() for task in shards if task.name not in there]
 
 
 class _Build(beam.DoFn):
-    def __init__(self, builder: ShardBuilder) -> None:
-        self._builder = builder
+    def __init__(self, builder: ShardBuilder, config: RunConfig) -> None:
+        self._builder, self._config = builder, config
+        # Processes of this machine would outlive the driver; elsewhere the runner sees to it.
+        self._parent = None if config.beam.options else os.getpid()
 
     def setup(self) -> None:
+        begin_worker(self._builder, self._config, self._parent)
         # A worker takes bundles on any of its threads, and OpenGL belongs to one.
         self._thread = ThreadPoolExecutor(1)
 
     def process(self, element: str) -> Iterator[str]:
-        task = ShardTask.model_validate_json(element)
+        task = ShardTask.from_json(element)
         self._thread.submit(self._builder, task).result()
         yield task.name
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+import pickle
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,20 +15,31 @@ import ray
 import ray.data
 
 from jobs.build import Built
+from jobs.worker import begin_worker
 from pipeline.build import ShardBuilder
 from pipeline.stages import Stages
+from pipeline.store import OutputError
 from robo4d.shard import ShardIndex
 from schemas.config import RayConfig, RunConfig
 from schemas.plan import ShardTask
+from schemas.reasons import UsageError
 
 
-def run_ray(todo: Sequence[ShardTask], builder: ShardBuilder, config: RunConfig) -> Iterator[Built]:
+def run_ray(
+    todo: Sequence[ShardTask], builder: ShardBuilder, config: RunConfig
+) -> Generator[Built]:
     """Shards as they are built.
 
     What an actor, its process or its node loses is begun again elsewhere by Ray; a shard is either
-    there, whole, or not. An error that the builder raises ends the build.
+    there, whole, or not.
+
+    Raises:
+        UsageError, OutputError: the builder's own.
+        ray.exceptions.RayError: anything else that ends it.
     """
     tasks = {task.name: task for task in todo}
+    if not tasks:
+        return
     with _cluster(config.ray):
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False  # ours are shown
@@ -37,18 +49,18 @@ def run_ray(todo: Sequence[ShardTask], builder: ShardBuilder, config: RunConfig)
             max_size=max(config.ray.max_workers or 0, min(config.workers, len(todo))),
         )
         rows = ray.data.from_items(
-            [{"task": task.model_dump_json()} for task in todo], override_num_blocks=len(todo)
+            [{"task": task.to_json()} for task in todo], override_num_blocks=len(todo)
         ).map_batches(
             _Actor,
-            fn_constructor_args=(builder, config.ray),
+            fn_constructor_args=(builder, config),
             batch_size=1,
             compute=pool,
             num_cpus=config.ray.cpus,
             num_gpus=config.ray.gpus,
-            max_restarts=-1,
-            max_task_retries=-1,
         )
         for row in rows.iter_rows():
+            if row["error"]:
+                raise pickle.loads(row["error"])  # noqa: S301 -- from our own actor
             index = ShardIndex.from_json(row["index"])
             yield tasks[row["name"]], index
 
@@ -73,21 +85,26 @@ def _cluster(config: RayConfig) -> Iterator[None]:
 class _Actor:
     """Holds what a shard needs: open sources, renderers, networks."""
 
-    def __init__(self, builder: ShardBuilder, config: RayConfig) -> None:
-        if config.stages:
-            stages = Stages(_Tasks(config.read_cpus), _Tasks(config.encode_cpus), config.ahead)
+    def __init__(self, builder: ShardBuilder, config: RunConfig) -> None:
+        begin_worker(builder, config)
+        if config.ray.stages:
+            read, encode = _Tasks(config.ray.read_cpus), _Tasks(config.ray.encode_cpus)
+            stages = Stages(read, encode, config.ray.ahead)
             builder = replace(builder, stages=stages)
         self._builder = builder
         # Ray Data calls this and `__call__` on different threads, and OpenGL belongs to one.
         self._thread = ThreadPoolExecutor(1)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
-        names, indexes = [], []
-        for task in map(ShardTask.model_validate_json, batch["task"]):
-            index = self._thread.submit(self._builder, task).result()
-            names.append(task.name)
-            indexes.append(index.to_json())
-        return {"name": names, "index": indexes}
+        (text,) = batch["task"]
+        task = ShardTask.from_json(text)
+        index, error = b"", b""
+        try:
+            index = self._thread.submit(self._builder, task).result().to_json()
+        except (UsageError, OutputError) as raised:
+            # Ray Data puts an error of its own in the place of what is raised here.
+            error = pickle.dumps(type(raised)(str(raised)))
+        return {"name": [task.name], "index": [index], "error": [error]}
 
 
 class _Tasks(Executor):

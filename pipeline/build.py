@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import IO, Any
 
 from converters import open_source
 from converters.source import OpenedSource
 from pipeline.camera import CameraChoice, choose_camera, known_part
 from pipeline.describe import put_state, row_facts, sample_meta
-from pipeline.retries import again, store_errors
+from pipeline.lineage import Lineage, lineage_of
+from pipeline.retries import again, read_input, said, store_errors
 from pipeline.setup import Prepared, pools, prepare, solve_pool
 from pipeline.sketch import sketch_episode
 from pipeline.split import check_side
@@ -31,6 +34,8 @@ from schemas.episode import Episode
 from schemas.manifest import EpisodeSketch, ManifestRow, QuarantineRecord
 from schemas.plan import BuildPlan, EpisodeRef, PlannedSource, ShardTask
 from schemas.reasons import EpisodeError, Reason, UsageError
+
+_log = logging.getLogger("robo4d.build")
 
 
 @dataclass(frozen=True)
@@ -98,11 +103,14 @@ class ShardBuilder:
 
     Attributes:
         sources: the plan's inputs.
+        code, models: the plan's.
         stages: where an episode is read and encoded.
     """
 
     sources: tuple[PlannedSource, ...]
     config: BuildConfig
+    code: str
+    models: dict[str, str]
     store: Store
     stages: Stages = field(default_factory=Stages, compare=False)
     _opened: dict[str, OpenedSource] = field(default_factory=dict, repr=False, compare=False)
@@ -110,11 +118,11 @@ class ShardBuilder:
     @classmethod
     def of(cls, plan: BuildPlan, store: Store) -> ShardBuilder:
         """The builder of a plan's shards, without its hundreds of thousands of records."""
-        return cls(plan.sources, plan.config, store)
+        return cls(plan.sources, plan.config, plan.code, plan.models, store)
 
     def __reduce__(self) -> Any:
         # Neither open files nor pools travel.
-        return type(self), (self.sources, self.config, self.store)
+        return type(self), (self.sources, self.config, self.code, self.models, self.store)
 
     def __call__(self, task: ShardTask) -> ShardIndex:
         """Build one shard: the tar first, its index last, each put there when whole.
@@ -124,13 +132,17 @@ class ShardBuilder:
 
         Raises:
             OutputError: the store cannot be written.
-            UsageError: the data set or the robot's description is not here.
+            UsageError: the data set or the robot's description is not here, or the plan was made by
+                other code.
         """
         origin = next(source for source in self.sources if source.source == task.source)
         if task.source not in self._opened:
-            opened = open_source(origin.source, origin.data, self.config.source)
-            self._opened[task.source] = opened
-        work = _Shard(task, origin, self._opened[task.source], self.config, self.stages)
+            self._opened[task.source] = read_input(
+                lambda: open_source(origin.source, origin.data, self.config.source), origin.data
+            )
+        lineage = lineage_of(origin, self.config, self.code, self.models)
+        work = _Shard(task, origin, self._opened[task.source], lineage, self.config, self.stages)
+        work.log("shard begun", episodes=len(task.refs))
         index: ShardIndex | None = None
 
         def write(file: IO[bytes]) -> None:
@@ -140,6 +152,7 @@ class ShardBuilder:
         self.store.publish(_tar(task), write)
         assert index is not None
         self.store.publish_bytes(_index(task), index.to_json())
+        work.log("shard done", samples=len(index.samples), bytes=index.size, sha256=index.sha256)
         return index
 
 
@@ -150,6 +163,7 @@ class _Shard:
     task: ShardTask
     origin: PlannedSource
     source: OpenedSource
+    lineage: Lineage
     config: BuildConfig
     stages: Stages
     rows: list[ManifestRow] = field(default_factory=list)
@@ -173,11 +187,20 @@ class _Shard:
             _tar(self.task),
             {
                 "fingerprint": self.task.fingerprint,
+                # Notes tell of the whole copy and of what was left out of the build, not of this.
+                "source": self.origin.model_dump(mode="json", exclude={"data", "notes"}),
+                "split": self.task.split,
+                "lineage": self.lineage.model_dump(mode="json"),
+                "records": [ref.to_tree() for ref in self.task.refs],
                 "rows": [row.model_dump(mode="json") for row in self.rows],
                 "quarantine": [row.model_dump(mode="json") for row in self.quarantine],
                 "sketches": [row.model_dump(mode="json") for row in self.sketches],
             },
         )
+
+    def log(self, event: str, level: int = logging.INFO, **facts: Any) -> None:
+        """A line of the log, with what it is about."""
+        _log.log(level, event, extra={"facts": {"shard": self.task.name, **facts}})
 
     def _encode(self, samples: list[_Lifted]) -> Future[list[dict[str, bytes]]]:
         return self.stages.encode.submit(_encode_all, samples, self.config.shard.rgb_crf)
@@ -189,14 +212,16 @@ class _Shard:
         for ref, future in in_order(self.task.refs, submit, self.stages.ahead):
             one = None
             with self._set_aside(ref):
-                one = future.result()
-                _refuse_twice(one.episode, self.seen)
+                read = future.result()
+                _refuse_twice(read.episode, self.seen)
+                one = read
             if one is not None:
                 yield ref, one
 
     def _lifted(self, renderers: _Renderers) -> Iterator[list[_Lifted]]:
         """The samples of each episode, of every camera: all or none, so that none is half there."""
         camera = self.config.camera
+        fixed = (self.origin, self.lineage, self.config, renderers)
         for pool in pools(self._ready(), camera):
             members = [one for _, one in pool]
             solved = [{}] if len(pool) == 1 else solve_pool(members, camera)
@@ -205,14 +230,14 @@ class _Shard:
                 with self._set_aside(ref), _named(one.episode):
                     _refuse_twice(one.episode, self.seen)
                     samples = [
-                        _lift_camera(
-                            one, name, self.origin, self.config, renderers, cameras.get(name)
-                        )
+                        # A twin's truth is read on the way, perhaps from an object store.
+                        again(partial(_lift_camera, one, name, *fixed, cameras.get(name)))
                         for name in one.episode.cameras
                     ]
                 if samples is None:
                     continue
                 self.seen.add(one.episode.id)
+                self.log("episode lifted", episode=one.episode.id, cameras=len(samples))
                 first = {sample.row["camera"]: sample.fields["rgb"][0] for sample in samples}
                 self.sketches.append(sketch_episode(one.episode, one.motion.ee, first))
                 yield samples
@@ -223,14 +248,33 @@ class _Shard:
         try:
             yield
         except EpisodeError as error:
-            self.quarantine.append(_record(ref, self.task, error))
+            row = _record(ref, self.task, error)
+            self.quarantine.append(row)
+            self.log(
+                "episode quarantined",
+                level=logging.WARNING,
+                episode=row.episode_id,
+                reason=str(row.reason),
+                message=row.message,
+            )
         except store_errors() as error:
-            raise UsageError(f"cannot read {ref.file} of {self.origin.data}: {error}") from error
+            where = f"{ref.file} of {self.origin.data}"
+            raise UsageError(f"cannot read {where}: {said(error)}") from error
 
 
 def _read(source: OpenedSource, ref: EpisodeRef, task: ShardTask, config: BuildConfig) -> Prepared:
     """One episode, read, checked and with its clip planned."""
-    episode = again(lambda: source.read(ref, task.split, config.source.fps))
+
+    def read() -> Episode:
+        return source.read(ref, task.split, config.source.fps)
+
+    try:
+        episode = again(read)
+    except EpisodeError as error:
+        # Over a network a damaged record may be a damaged answer.
+        if error.reason is not Reason.BAD_CRC or "://" not in source.root:
+            raise
+        episode = again(read)
     check_side(episode, task, config.split)
     with _named(episode):
         return prepare(episode, config)
@@ -261,6 +305,7 @@ def _lift_camera(
     ready: Prepared,
     camera: str,
     origin: PlannedSource,
+    lineage: Lineage,
     config: BuildConfig,
     renderers: _Renderers,
     solved: CameraChoice | None,
@@ -286,7 +331,9 @@ def _lift_camera(
     fields["actions"] = {name: values[clip.steps] for name, values in episode.actions.items()}
     key = sample_key(episode.id, camera, int(clip.steps[0]))
     row = row_facts(episode, camera, clip, motion, ready.timing, choice, lifted, key, rgb.shape)
-    meta = sample_meta(episode, camera, clip, ready.timing, choice, robot, lifted, row, origin)
+    meta = sample_meta(
+        episode, camera, clip, ready.timing, choice, robot, lifted, row, origin, lineage
+    )
     return _Lifted(key, fields, meta, clip.fps, row)
 
 

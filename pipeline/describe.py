@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from pipeline.base import base_motion
 from pipeline.camera import CameraChoice
+from pipeline.lineage import Lineage
 from pipeline.timing import Timing
 from reconstruction.lift import Lifted
 from reconstruction.motion import Motion
@@ -65,7 +67,7 @@ def row_facts(
         "robot": episode.robot.robot,
         "outcome": episode.outcome,
         "instruction": episode.instructions[0] if episode.instructions else "",
-        **episode.groups.model_dump(),
+        **asdict(episode.groups),
         "twin": episode.twin,
         "depth_from": str(lifted.provenance["depth"]),
         "camera_from": str(lifted.provenance["K"]),
@@ -98,6 +100,7 @@ def sample_meta(
     lifted: Lifted,
     row: dict[str, Any],
     origin: PlannedSource,
+    lineage: Lineage,
 ) -> dict[str, Any]:
     """``meta.json`` of a sample, but for what encoding adds."""
     base = base_motion(episode)
@@ -137,7 +140,8 @@ def sample_meta(
             "record": episode.origin.record,
             "sha256": episode.origin.sha256,
         },
+        "lineage": lineage.of_record(episode.origin.sha256),
         "aliases": list(episode.aliases),
-        "groups": episode.groups.model_dump(),
+        "groups": asdict(episode.groups),
         "notes": list(episode.notes),
     }

@@ -2,83 +2,69 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from converters import open_source
+from converters import OpenedSource, open_source
+from pipeline.cost import load_rates, weigh
+from pipeline.lineage import bytes_config, code_version, model_identities
+from pipeline.retries import read_input
+from pipeline.shards import make_shards
 from pipeline.split import assign_splits, check_mix, mix_sources
-from schemas.config import BuildConfig, MasksConfig, QuarantineConfig, RunConfig, SplitConfig
+from robo4d.sample import to_json
+from schemas.config import BuildConfig, RunConfig
 from schemas.plan import BuildPlan, EpisodeRef, PlannedSource, ShardTask, fingerprint
 from schemas.reasons import UsageError
 
-# Folders whose code decides a shard's bytes, and libraries that do.
-_CODE = ("robo4d", "schemas", "robots", "converters", "reconstruction", "pipeline")
-_LIBRARIES = (
-    "av",
-    "fast-simplification",
-    "h5py",
-    "mujoco",
-    "mujoco-menagerie",
-    "numcodecs",
-    "numpy",
-    "robosuite",
-    "opencv-python-headless",
-    "safetensors",
-    "scipy",
-    "simplejpeg",
-    "warp-lang",
-)
-
-
-@lru_cache(maxsize=1)
-def code_version() -> str:
-    """sha256 over the sources and library versions that decide a shard's bytes."""
-    digest = hashlib.sha256()
-    root = Path(__file__).resolve().parent.parent
-    for folder in _CODE:
-        for path in sorted((root / folder).rglob("*.py")):
-            digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
-    for library in _LIBRARIES:
-        try:
-            found = version(library)
-        except PackageNotFoundError:
-            found = "none"
-        digest.update(f"{library}=={found}".encode())
-    return digest.hexdigest()
-
 
 def make_plan(
-    inputs: Mapping[str, str], config: BuildConfig, cache: Path | None = None
+    inputs: Mapping[str, str],
+    config: BuildConfig,
+    cache: Path | None = None,
+    previous: BuildPlan | None = None,
 ) -> BuildPlan:
     """Plan a build of one source or several into one data set.
 
     Args:
         inputs: source -> its data set, a folder or fsspec URL.
         cache: where record indexes are kept.
+        previous: an earlier plan, whose shards are kept where they would be built the same, so that
+            sources which grow get new shards for what is new alone.
 
     Raises:
-        UsageError: unknown source, or no such data set there.
+        UsageError: unknown source, no such data set there, or it cannot be read.
     """
     if len(inputs) > 1 and config.source.fps is not None:
         raise UsageError("source.fps fits one source; leave it out where several are built")
     check_mix(inputs, config.source)
-    code, masks = code_version(), _masks(config.camera.masks)
+    code, models = code_version(), model_identities(config)
+    decisive = bytes_config(config, models).model_dump(mode="json")
+    rates = load_rates(config.cost.rates)
+    earlier: tuple[ShardTask, ...] = ()
+    # Another size is asked for: what is there is not to stay.
+    if previous is not None and previous.config.shard.episodes == config.shard.episodes:
+        earlier = previous.shards
     sources, selected, notes = {}, {}, {}
     for source, data in inputs.items():
-        opened = open_source(source, data, config.source, grouped=config.split.by != "source")
+        opened, refs = read_input(partial(_list_source, source, data, config, cache), data)
         sources[source] = opened
-        selected[source], notes[source] = _select(opened.refs(cache), config)
+        selected[source], notes[source] = _select(refs, config)
     planned, shards = [], []
     for source, (by_split, left_out) in mix_sources(selected, config.source).items():
         opened = sources[source]
         by_split, unknown = assign_splits(source, by_split, config.split)
-        # The description states the rate, and of a twin its seed.
-        identity = f"{source}/{opened.layout}/{opened.name}/{opened.description}/{opened.joined}"
-        identity += masks
-        found = _shards(source, by_split, config, identity, code)
+        rate = rates.of(source, opened.layout, opened.twin, config)
+        found = make_shards(
+            source,
+            by_split,
+            config.shard.episodes,
+            partial(weigh, rate=rate, config=config),
+            partial(fingerprint, _common(source, opened, decisive, code)),
+            earlier,
+        )
         if not found:
             raise UsageError(f"{inputs[source]} holds no record to build from")
         shards += found
@@ -89,21 +75,55 @@ def make_plan(
                 data=opened.root,
                 dataset=opened.name,
                 twin=opened.twin,
+                joined=opened.joined,
                 notes=(*opened.notes, *notes[source], *left_out, *unknown),
             )
         )
     # Where it runs is no part of what is built.
     config = config.model_copy(update={"run": RunConfig()})
-    return BuildPlan(sources=tuple(planned), config=config, code=code, shards=tuple(shards))
+    return BuildPlan(
+        sources=tuple(planned), config=config, code=code, models=models, shards=tuple(shards)
+    )
 
 
-def _masks(config: MasksConfig) -> str:
-    if config.model is None:
-        return ""
-    # Imported here: the package loads Warp, which takes seconds.
-    from reconstruction.camera.sam_masks import identity
+def renew(plan: BuildPlan, names: Collection[str]) -> BuildPlan:
+    """The plan with the shards of these names to be built by the code that is here now.
 
-    return f"/{identity(config.model)}"
+    All others keep what they were to be built by.
+
+    Raises:
+        UsageError: a data set is not where the plan says.
+    """
+    code, models = code_version(), model_identities(plan.config)
+    decisive = bytes_config(plan.config, models).model_dump(mode="json")
+    common = {}
+    for source in plan.sources:
+        grouped = plan.config.split.by != "source"
+        opener = partial(open_source, source.source, source.data, plan.config.source)
+        opened = read_input(partial(opener, grouped=grouped), source.data)
+        common[source.source] = _common(source.source, opened, decisive, code)
+    shards = tuple(
+        replace(
+            task, fingerprint=fingerprint(common[task.source], task.name, task.split, task.refs)
+        )
+        if task.name in names
+        else task
+        for task in plan.shards
+    )
+    return replace(plan, code=code, models=models, shards=shards)
+
+
+def _common(source: str, opened: OpenedSource, decisive: Any, code: str) -> str:
+    """What the fingerprints of all of a source's shards share."""
+    facts = [source, opened.layout, opened.name, opened.facts, opened.joined, decisive, code]
+    return to_json({"parts": facts}).decode()
+
+
+def _list_source(
+    source: str, data: str, config: BuildConfig, cache: Path | None
+) -> tuple[OpenedSource, dict[str, list[EpisodeRef]]]:
+    opened = open_source(source, data, config.source, grouped=config.split.by != "source")
+    return opened, opened.refs(cache)
 
 
 def _select(
@@ -126,31 +146,3 @@ def _select(
             left -= len(kept[split])
         by_split = kept
     return by_split, notes
-
-
-def _shards(
-    source: str,
-    by_split: Mapping[str, Sequence[EpisodeRef]],
-    config: BuildConfig,
-    identity: str,
-    code: str,
-) -> list[ShardTask]:
-    # How much bad data is tolerated changes no byte of a shard; what mix and split did is in refs.
-    bytes_config = config.model_copy(
-        update={
-            "quarantine": QuarantineConfig(),
-            "run": RunConfig(),
-            "split": SplitConfig(),
-            "source": config.source.model_copy(update={"mix": None, "seed": 0}),
-        }
-    )
-    size, tasks = config.shard.episodes, []
-    for split, refs in sorted(by_split.items()):
-        for number, start in enumerate(range(0, len(refs), size)):
-            part = tuple(refs[start : start + size])
-            name = f"robo4d-{source}-{split}-{number:05d}"
-            mark = fingerprint(identity, code, bytes_config, name, split, *part)
-            tasks.append(
-                ShardTask(name=name, source=source, split=split, refs=part, fingerprint=mark)
-            )
-    return tasks

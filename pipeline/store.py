@@ -3,32 +3,40 @@
 A file appears under its final name whole or not at all. On a disk it is written aside, flushed and
 renamed. An object store has no rename, and needs none: an object is there when its upload is
 complete. There it is written to a local file first, uploaded, read back and compared by hash.
+See docs/storage.md.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import shutil
+import socket
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import IO, TypeVar
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from pipeline.retries import TransientError, again, store_errors
+from pipeline.retries import TransientError, again, said, store_errors
+from schemas.reasons import UsageError
 
 SCRATCH = ".tmp"
 _BLOCK = 1 << 20
+# What a URL of each kind needs beside fsspec: the extra that installs it.
+_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 T = TypeVar("T")
 
 
 class OutputError(Exception):
-    """The output cannot be written (full, read-only, in use); the message says what to do."""
+    """The output cannot be written (full, read-only, in use), or its store does not answer; the
+    message says what to do.
+    """
 
 
 @dataclass(frozen=True)
@@ -43,8 +51,15 @@ class Store:
 
     @classmethod
     def at(cls, where: str | os.PathLike[str]) -> Store:
-        """The store at a path or URL; ``file://`` and relative paths become absolute ones."""
-        fs, path = fsspec.core.url_to_fs(os.fspath(where))
+        """The store at a path or URL; ``file://`` and relative paths become absolute ones.
+
+        Raises:
+            UsageError: nothing that is installed opens such a URL.
+        """
+        try:
+            fs, path = fsspec.core.url_to_fs(os.fspath(where))
+        except (ImportError, ValueError) as error:
+            raise UsageError(cannot_open(os.fspath(where), error)) from error
         if isinstance(fs, LocalFileSystem):
             return cls(os.path.abspath(path))
         return cls(os.fspath(where).rstrip("/"))
@@ -86,13 +101,19 @@ class Store:
             for left in scratch.iterdir():
                 left.unlink(missing_ok=True)
 
-    def names(self) -> dict[str, int]:
-        """The files that lie directly in the folder: name -> bytes. Empty where it is not there."""
+    def names(self, inside: str = "") -> dict[str, int]:
+        """The files that lie directly in the folder: name -> bytes. Empty where it is not there.
+
+        Args:
+            inside: a folder within it that is listed instead.
+
+        Raises:
+            OutputError: the store does not answer.
+        """
 
         def list_all() -> dict[str, int]:
-            self._fs.invalidate_cache(self._root)
             try:
-                found = self._fs.ls(self._root, detail=True)
+                found = self._fs.ls(f"{self._root}/{inside}".rstrip("/"), detail=True)
             except FileNotFoundError:
                 return {}
             files = [info for info in found if info["type"] == "file"]
@@ -105,12 +126,13 @@ class Store:
 
         Raises:
             FileNotFoundError: there is none of that name.
+            OSError: it cannot be read from this machine's disk.
             OutputError: the store does not answer.
         """
         return self._ask(lambda: self._fs.cat_file(f"{self._root}/{name}"))
 
     def read_all(self, names: Sequence[str]) -> list[bytes]:
-        """Several files that are there, at once where the store can."""
+        """Several files that are there, at once where the store can; errors as of `read`."""
         if not names:
             return []
         paths = [f"{self._root}/{name}" for name in names]
@@ -118,18 +140,18 @@ class Store:
         # Bare bytes for a list of one; and an object store's keys may lose their protocol.
         return [found] if isinstance(found, bytes) else [found[path] for path in paths]
 
-    def open(self, name: str) -> IO[bytes]:
-        """The file for reading from anywhere in it."""
-        return self._ask(lambda: self._fs.open(f"{self._root}/{name}", "rb"))
-
-    def sha256(self, name: str) -> str:
-        """Hash of the file as it lies there."""
-
-        def read_back() -> str:
-            with self._fs.open(f"{self._root}/{name}", "rb", cache_type="readahead") as file:
-                return _hash(file)
-
-        return self._ask(read_back)
+    @contextmanager
+    def fetched(self, *names: str) -> Iterator[Path]:
+        """A folder of this machine that holds these files: the store's own, or a copy for as long
+        as the context lasts; errors as of `read`.
+        """
+        if self.folder is not None:
+            yield self.folder
+            return
+        with _scratch() as scratch:
+            for name in names:
+                self._ask(partial(self._download, name, scratch / name))
+            yield scratch
 
     def delete(self, name: str) -> None:
         """Remove a file; nothing happens where there is none."""
@@ -149,33 +171,78 @@ class Store:
         Raises:
             OutputError: the store cannot be written, or gives back other bytes than it was given.
         """
-        with self.explained():
-            if self.folder is not None:
+        if self.folder is not None:
+            with self.explained():
                 _publish_here(self.folder, name, write)
-                return
-            with tempfile.TemporaryDirectory(prefix="robo4d-") as scratch:
-                local = Path(scratch) / "file"
-                with local.open("wb") as file:
-                    write(file)
-                with local.open("rb") as file:
-                    expected = _hash(file)
-                self._ask(lambda: self._upload(local, name, expected))
+            return
+        with _scratch() as scratch:
+            local = scratch / "file"
+            with _explained_here(scratch), local.open("wb") as file:
+                write(file)
+            with self.explained():
+                self._upload(local, name)
 
     def publish_bytes(self, name: str, data: bytes) -> None:
         """`publish` for bytes at hand."""
         self.publish(name, lambda file: file.write(data))
 
-    def _upload(self, local: Path, name: str, expected: str) -> None:
-        target = f"{self._root}/{name}"
-        self._fs.put_file(str(local), target)
-        with self._fs.open(target, "rb", cache_type="readahead") as file:
-            found = _hash(file)
-        if found != expected:
-            raise TransientError(f"{self.path(name)} came back with sha256 {found}, not {expected}")
+    def _upload(self, local: Path, name: str) -> None:
+        target, is_there = f"{self._root}/{name}", False
+        with local.open("rb") as file:
+            expected = _hash(file)
+
+        def put() -> None:
+            nonlocal is_there
+            self._fs.put_file(str(local), target)
+            is_there = True
+            with self._fs.open(target, "rb", cache_type="readahead") as file:
+                found = _hash(file)
+            if found != expected:
+                raise TransientError(f"{name} came back with sha256 {found}, not {expected}")
+
+        try:
+            self._ask(put)
+        except (OutputError, TransientError):
+            if is_there:  # and is not what was written, or cannot be compared: it must not stay
+                with suppress(*store_errors()):
+                    self._fs.rm_file(target)
+            raise
+
+    def _download(self, name: str, local: Path) -> None:
+        with (
+            self._fs.open(f"{self._root}/{name}", "rb", cache_type="readahead") as source,
+            local.open("wb") as target,
+        ):
+            while block := source.read(_BLOCK):
+                with _explained_here(local.parent):
+                    target.write(block)
+                    target.flush()
 
     def _ask(self, what: Callable[[], T]) -> T:
-        """Do it; on an object store, again where it fails for what may pass."""
-        return what() if self.folder is not None else again(what)
+        """Do it; on an object store, again where it fails for what may pass.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            OutputError: anything else that an object store answers in the end.
+            OSError: anything else of this machine's disk.
+        """
+        if self.folder is not None:
+            return what()
+
+        def fresh() -> T:
+            self._fs.invalidate_cache()  # of listings: others write here too
+            return what()
+
+        try:
+            return again(fresh)
+        except (FileNotFoundError, TransientError):
+            raise
+        except store_errors() as error:
+            raise OutputError(
+                f"cannot reach {self.url}: {said(error)}; see that it is there, that the "
+                "credentials are given and allow it (docs/storage.md), and run the same command "
+                "again: finished shards are kept"
+            ) from error
 
     @contextmanager
     def explained(self) -> Iterator[None]:
@@ -183,23 +250,58 @@ class Store:
         try:
             yield
         except store_errors() as error:
-            said = getattr(error, "strerror", None) or error
             raise OutputError(
-                f"cannot write under {self.url}: {said}; free space, mend it or choose another "
-                "--out, and run the same command again: finished shards are kept"
+                f"cannot write under {self.url}: {said(error)}; free space, mend it or choose "
+                "another --out, and run the same command again: finished shards are kept"
             ) from error
+
+
+def cannot_open(url: str, error: Exception) -> str:
+    """Why fsspec opens no such URL (the error it raised), and what to do."""
+    extra = _EXTRAS.get(url.split("://", 1)[0])
+    if isinstance(error, ImportError) and extra is not None:
+        return f"{url} cannot be opened ({error}): pip install 'robo4d[{extra}]'"
+    return f"{url} cannot be opened ({error}); give a folder, or a URL that fsspec knows"
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """A local folder for what goes to or comes from an object store."""
+    try:
+        folder = tempfile.mkdtemp(prefix="robo4d-")
+    except OSError as error:
+        raise OutputError(f"no temporary folder ({said(error)}); set TMPDIR to one") from error
+    try:
+        yield Path(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _explained_here(scratch: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"cannot write under {scratch}, where files wait for their upload or check: "
+            f"{said(error)}; free space there or set TMPDIR to a larger disk, and run the same "
+            "command again: finished shards are kept"
+        ) from error
 
 
 def _publish_here(folder: Path, name: str, write: Callable[[IO[bytes]], object]) -> None:
     scratch = folder / SCRATCH
     scratch.mkdir(parents=True, exist_ok=True)
-    partial = scratch / f"{name}.{os.getpid()}"
+    target = folder / name
+    target.parent.mkdir(exist_ok=True)  # a name may have a folder of its own, see jobs.monitor
+    # Hosts that share the folder share no process numbers.
+    partial = scratch / f"{target.name}.{socket.gethostname()}.{os.getpid()}"
     try:
         with partial.open("wb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(folder / name)
+        partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
 

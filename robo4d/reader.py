@@ -129,8 +129,9 @@ class Dataset(Sequence[Sample]):
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._fs, path = fsspec.core.url_to_fs(url)
-        self._shards, self._paths = _find_shards(self._fs, path.rstrip("/"), url)
+        fs, path = fsspec.core.url_to_fs(url)
+        fs.invalidate_cache()  # of listings: a build may have added to them since
+        self._shards, self._paths = _find_shards(fs, path.rstrip("/"), url)
         self._entries = [(n, entry) for n, s in enumerate(self._shards) for entry in s.samples]
         self._by_key = {entry.key: i for i, (_, entry) in enumerate(self._entries)}
 
@@ -161,11 +162,14 @@ class Dataset(Sequence[Sample]):
     def _read(self, shard: int, entry: IndexedSample, members: list[str]) -> list[bytes]:
         places = [entry.members[m] for m in members]
         path = self._paths[shard]
-        if isinstance(self._fs, LocalFileSystem):
+        # Asked for anew, since no connection survives the fork into a loader's worker; fsspec
+        # keeps one a process.
+        fs = fsspec.core.url_to_fs(self.url)[0]
+        if isinstance(fs, LocalFileSystem):
             with open(path, "rb", buffering=0) as file:
                 datas = [os.pread(file.fileno(), length, offset) for offset, length, _ in places]
         else:
-            datas = self._fs.cat_ranges(
+            datas = fs.cat_ranges(
                 [path] * len(places),
                 [offset for offset, _, _ in places],
                 [offset + length for offset, length, _ in places],

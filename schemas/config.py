@@ -170,7 +170,9 @@ class CameraConfig(_Part):
 class ShardConfig(_Part):
     """How samples are packed."""
 
-    episodes: int = Field(64, ge=1, description="episodes a shard")
+    episodes: int = Field(
+        64, ge=1, description="episodes a shard, on average; each gets as much expected work"
+    )
     rgb_crf: int = Field(18, ge=0, le=51, description="H.264 quality; 18 is visually lossless")
 
 
@@ -178,6 +180,16 @@ class QuarantineConfig(_Part):
     """How much bad data a build tolerates."""
 
     max_share: float = Field(0.1, ge=0, le=1, description="above this share the build exits 3")
+    stop_after: int | None = Field(
+        200, ge=1, description="above it once so many episodes are done, a build stops; null: never"
+    )
+
+
+class CostConfig(_Part):
+    """What plans are balanced and priced by."""
+
+    rates: str | None = Field(None, description="YAML as `benchmarks.rates` writes; default: ours")
+    prices: str | None = Field(None, description="YAML like configs/prices.yaml; default: that one")
 
 
 class BeamConfig(_Part):
@@ -215,6 +227,9 @@ class RunConfig(_Part):
     )
     workers: int = Field(1, ge=1, description="shards that are built at once")
     retries: int = Field(3, ge=0, description="times in a row that lost workers are replaced")
+    log: Literal["auto", "stderr", "none"] = Field(
+        "auto", description="JSON lines; auto: files under OUT/.run where OUT is a folder"
+    )
     beam: BeamConfig = BeamConfig()
     ray: RayConfig = RayConfig()
 
@@ -231,6 +246,7 @@ class BuildConfig(_Part):
     camera: CameraConfig = CameraConfig()
     shard: ShardConfig = ShardConfig()
     quarantine: QuarantineConfig = QuarantineConfig()
+    cost: CostConfig = CostConfig()
     run: RunConfig = RunConfig()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 import av
 import fsspec
@@ -38,9 +39,14 @@ class VideoFrames:
     def __len__(self) -> int:
         return len(self.frame_of_step)
 
+    @property
+    def name(self) -> str:
+        """The file's own name, for messages: a quarantine is the same wherever the data lies."""
+        return PurePosixPath(self.url).name
+
     def size(self) -> tuple[int, int]:
         """(height, width) in pixels, from the container's header."""
-        with fsspec.open(self.url, "rb") as file, _opened(file, self.url) as container:
+        with fsspec.open(self.url, "rb") as file, _opened(file, self.name) as container:
             stream = container.streams.video[0]
             return stream.height, stream.width
 
@@ -56,7 +62,7 @@ class VideoFrames:
         out: NDArray[np.uint8] | None = None
         convert = VideoReformatter()
         flags = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-        with fsspec.open(self.url, "rb") as file, _opened(file, self.url) as container:
+        with fsspec.open(self.url, "rb") as file, _opened(file, self.name) as container:
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             try:
@@ -66,38 +72,42 @@ class VideoFrames:
                     if number not in wanted:
                         continue
                     shape = (frame.height, frame.width, 3)
-                    check_size(*shape[:2], self.url)
+                    check_size(*shape[:2], self.name)
                     if out is None:  # filled in place: frames to be stacked would be held twice
                         out = np.empty((len(wanted), *shape), np.uint8)
                     if shape != out.shape[1:]:
-                        said = f"{self.url} changes size: {[out.shape[1:], shape]}"
+                        said = f"{self.name} changes size: {[out.shape[1:], shape]}"
                         raise EpisodeError(Reason.WRONG_SHAPE, said)
                     rgb = convert.reformat(frame, format="rgb24", interpolation=flags)
                     out[[place for place, n in enumerate(wanted) if n == number]] = rgb.to_ndarray()
                     seen.add(number)
             except av.FFmpegError as error:
-                raise EpisodeError(Reason.UNDECODABLE_IMAGE, f"{self.url}: {error}") from error
+                raise EpisodeError(
+                    Reason.UNDECODABLE_IMAGE, f"{self.name}: {error.strerror or error}"
+                ) from error
         missing = sorted(set(wanted) - seen)
         if missing or out is None:
             raise EpisodeError(
-                Reason.UNDECODABLE_IMAGE, f"{self.url} ends before frame {min(missing, default=0)}"
+                Reason.UNDECODABLE_IMAGE, f"{self.name} ends before frame {min(missing, default=0)}"
             )
         return out
 
 
-def _opened(file: object, url: str) -> av.container.InputContainer:
+def _opened(file: object, name: str) -> av.container.InputContainer:
     try:
         # The format is fixed, so that a playlist in disguise opens no other file; metadata that
         # is not UTF-8 and an empty file are the video's fault, not the caller's.
         container = av.open(file, "r", format="mp4", metadata_errors="replace")
     except (av.FFmpegError, OSError) as error:
-        raise EpisodeError(Reason.UNDECODABLE_IMAGE, f"{url} is no mp4: {error}") from error
+        raise EpisodeError(
+            Reason.UNDECODABLE_IMAGE, f"{name} is no mp4: {error.strerror or error}"
+        ) from error
     if not container.streams.video or container.streams.video[0].codec_context is None:
         container.close()
-        raise EpisodeError(Reason.UNDECODABLE_IMAGE, f"{url} holds no video that can be decoded")
+        raise EpisodeError(Reason.UNDECODABLE_IMAGE, f"{name} holds no video that can be decoded")
     stream = container.streams.video[0]
     try:
-        check_size(stream.height, stream.width, url)
+        check_size(stream.height, stream.width, name)
     except EpisodeError:
         container.close()
         raise

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from s3_server import Faults, S3Server, s3_server
 
 import robots  # noqa: F401  chooses the OpenGL before any test imports mujoco
 
@@ -110,3 +112,52 @@ def sha256_of_files() -> Callable[[Path], dict[str, str]]:
         return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
     return hashes
+
+
+@pytest.fixture(scope="session")
+def s3_running() -> Iterator[S3Server]:
+    """An S3 server on loopback, behind a proxy that can inject faults."""
+    pytest.importorskip("moto.server")
+    pytest.importorskip("s3fs")
+    with s3_server() as server:
+        yield server
+
+
+@pytest.fixture
+def s3(s3_running: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
+    """The server with no fault, an empty bucket "data", and the environment that leads there."""
+    import s3fs
+
+    for name, value in s3_running.env.items():
+        monkeypatch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()  # of another environment
+    s3_running.counts.clear()
+    client = s3_running.direct()
+    client.create_bucket(Bucket="data")
+    yield s3_running
+    s3_running.faults = Faults(0)
+    for upload in client.list_multipart_uploads(Bucket="data").get("Uploads", []):
+        client.abort_multipart_upload(Bucket="data", Key=upload["Key"], UploadId=upload["UploadId"])
+    for key in s3_running.objects("data"):
+        client.delete_object(Bucket="data", Key=key)
+    client.delete_bucket(Bucket="data")
+
+
+@pytest.fixture
+def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attempts follow each other at once, and each of the libraries below makes one alone."""
+    import s3fs
+    from tenacity import wait_none
+
+    monkeypatch.setattr("pipeline.retries._WAIT", wait_none())
+    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture
+def unused_port() -> int:
+    """A TCP port of loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

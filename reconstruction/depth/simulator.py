@@ -63,7 +63,7 @@ def open_truth(root: str, episode_id: str, camera: str) -> CameraTruth:
         group = zarr.open_group(path, mode="r")[truth_group(episode_id, camera)]
     except (FileNotFoundError, KeyError, zarr.errors.GroupNotFoundError) as error:
         raise EpisodeError(
-            Reason.BAD_TRUTH, f"{path} has no truth for {camera} of {episode_id}"
+            Reason.BAD_TRUTH, f"{TRUTH_STORE} has no truth for {camera} of {episode_id}"
         ) from error
     assert isinstance(group, zarr.Group)
     return CameraTruth(group)

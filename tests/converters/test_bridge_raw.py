@@ -6,13 +6,17 @@ import pickle
 import random
 import shutil
 
+import fsspec
 import numpy as np
 import pytest
 import simplejpeg
+from s3_server import TRANSIENT, Faults
 from scipy.spatial.transform import Rotation
 
+from converters._listing import read_head
 from converters.bridge import DEFAULT_ROTATION
 from converters.bridge_raw import is_bridge_raw, open_bridge_raw
+from pipeline.retries import again
 from schemas.episode import Provenance
 from schemas.reasons import EpisodeError, Reason, UsageError
 
@@ -329,3 +333,55 @@ def test_mutated_trajectories_are_read_or_refused(tmp_path):
         for name in hit:
             shutil.copyfile(sound / name, root / AFTER / name)
     assert 0 < built < 250
+
+
+def test_an_object_store_gives_what_a_folder_gives_whatever_it_answers_first(
+    s3, no_waits, tmp_path
+):
+    import s3fs
+
+    for number in range(2):
+        write(tmp_path, number=number, text="put the pot on the stove")
+    for path in tmp_path.rglob("*"):
+        if path.is_file():
+            key = f"in/{path.relative_to(tmp_path)}"
+            s3.direct().put_object(
+                Bucket="data", Key=key, Body=path.read_bytes(), ChecksumAlgorithm="CRC32"
+            )
+    here = open_bridge_raw(str(tmp_path))
+    s3.faults = Faults(1, TRANSIENT, most=4)
+    there = again(lambda: open_bridge_raw("s3://data/in"))
+    assert there.root == "s3://data/in"
+    refs = {}
+    # A folder deep down that cannot be listed once: nothing may be missing for it.
+    for kind, part in (("500", "traj_group0"), ("slow_down", "traj1"), ("reset", "images1")):
+        s3.faults = Faults(1, (kind,), part=part, most=1)
+        s3fs.S3FileSystem.clear_instance_cache()  # and with it what was listed
+        refs = again(lambda: there.refs(None))
+        assert s3.faults.done == 1
+        assert refs == here.refs(None)
+    for ref in refs["train"]:
+        s3.faults = Faults(1, (*TRANSIENT, "flip_answer"), methods=("GET",), part="im_", most=5)
+        far, near = (
+            again(lambda source=source, ref=ref: source.read(ref, "train", None))
+            for source in (there, here)
+        )
+        assert s3.faults.done == 5
+        assert (far.id, far.notes, far.instructions) == (near.id, near.notes, near.instructions)
+        assert far.origin == near.origin  # with a hash of every byte read
+        assert {n: c.frames for n, c in far.cameras.items()} == {
+            n: c.frames for n, c in near.cameras.items()
+        }
+        np.testing.assert_array_equal(far.robot.joints, near.robot.joints)
+    s3.faults = Faults(1, ("500",), part="traj1")
+    with pytest.raises(OSError, match="internal error"):
+        again(lambda: there.refs(None))
+
+
+def test_the_head_of_an_object_is_read_where_it_starts(s3):
+    fs = fsspec.filesystem("s3")
+    for name, content in (("whole", b"0123"), ("long", b"0123456789"), ("empty", b"")):
+        s3.direct().put_object(Bucket="data", Key=name, Body=content)
+        assert read_head(fs, f"data/{name}", 5) == content[:5]
+    assert read_head(fs, "data/none", 5) == b""
+    assert read_head(fs, "data", 5) == b""

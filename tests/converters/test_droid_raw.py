@@ -464,6 +464,30 @@ def test_the_mark_changes_with_log_metadata_and_video(tmp_path):
 # Calibration
 
 
+def test_the_records_hash_covers_every_file_that_is_read_and_no_other(tmp_path):
+    folder = write_episode(tmp_path)
+    hashes = [read(tmp_path).origin.sha256]
+    edit(folder, lambda log: log["action/joint_position"].__setitem__((0, 0), 0.1))
+    hashes.append(read(tmp_path).origin.sha256)
+    write_recorded(folder, (clock() + 9).tolist(), SERIALS["ext1"])
+    hashes.append(read(tmp_path).origin.sha256)
+    video = folder / "recordings" / "MP4" / f"{SERIALS['ext2']}.mp4"
+    video.write_bytes(video.read_bytes() + b"\0\0\0\x08free")
+    hashes.append(read(tmp_path).origin.sha256)
+    assert len(set(hashes)) == 4
+    video.with_name(f"{SERIALS['ext2']}-stereo.mp4").write_bytes(b"never opened")
+    assert read(tmp_path).origin.sha256 == hashes[-1]
+
+
+def test_what_is_refused_is_said_alike_wherever_the_data_lies(tmp_path):
+    said = set()
+    for place in ("one", "elsewhere/two"):
+        folder = write_episode(tmp_path / place)
+        (folder / "recordings" / "MP4" / f"{SERIALS['ext1']}.mp4").write_bytes(b"junk")
+        said.add(str(refused(tmp_path / place)))
+    assert len(said) == 1
+
+
 def write_annotations(root: Path, uuids: list[str], paths: list[str]) -> None:
     """Post-hoc files of one rig: the first camera of episode n stands at x = n / 10."""
     serials = {f"{role}_cam_serial": serial for role, serial in SERIALS.items()}
@@ -570,7 +594,7 @@ def test_a_plan_cannot_name_a_place_outside(tmp_path):
     source, refs = opened(tmp_path / "data")
     for file in (f"../data/{PATH}", f"/etc/{PATH}", "nowhere"):
         with pytest.raises(EpisodeError) as caught:
-            source.read(refs[0].model_copy(update={"file": file}), "train", None)
+            source.read(dataclasses.replace(refs[0], file=file), "train", None)
         assert caught.value.reason == Reason.BAD_IDENTITY
 
 

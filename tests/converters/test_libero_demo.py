@@ -1,5 +1,6 @@
 """Demo files made to order: identities, outcomes, what is refused and why. No LIBERO is needed."""
 
+import dataclasses
 import json
 
 import h5py
@@ -48,7 +49,7 @@ def test_an_episode_is_named_by_suite_task_and_demo(tmp_path, opened):
     write_demo(tmp_path / "data" / "libero_90")
     episode = read_one(opened())
     assert episode.id == "libero/libero_100/KITCHEN_SCENE1_open_it/demo_0"
-    assert episode.groups.model_dump() == {
+    assert dataclasses.asdict(episode.groups) == {
         "scene": "KITCHEN_SCENE1",
         "lab": "libero",
         "task": "KITCHEN_SCENE1_open_it",

@@ -211,6 +211,41 @@ def test_finished_shards_are_kept_and_a_changed_record_rebuilds_only_its_own(run
     assert run_cli("verify", out).returncode == 0
 
 
+def test_a_source_that_grows_touches_only_new_shards_until_a_replan(run_cli, tmp_path):
+    write_droid(tmp_path / "data", sound(4))
+    out = tmp_path / "out"
+    assert build(run_cli, tmp_path / "data", out, *SMALL).returncode == 0
+    old = {p.name: p.read_bytes() for p in out.glob("robo4d-*")}
+    write_droid(tmp_path / "data", sound(5))
+    args = ("-s", "droid", "-d", tmp_path / "data", "-o", out, *SMALL)
+    asked = run_cli("plan", *args, "--set", "camera.solve=never", "--dry-run", "--json")
+    (cost,) = json.loads(asked.stdout)["sources"]
+    assert (cost["shards"], cost["kept"], cost["episodes"]) == (1, 2, 1)
+    grown = build(run_cli, tmp_path / "data", out, *SMALL, "--json")
+    assert "2 shard(s) of the plan before stay, 1 new" in grown.stderr
+    summary = json.loads(grown.stdout)
+    assert (summary["shards"], summary["shards_skipped"], summary["episodes_built"]) == (3, 2, 5)
+    assert old.items() <= {p.name: p.read_bytes() for p in out.glob("robo4d-*")}.items()
+    assert run_cli("verify", out).returncode == 0
+    anew = json.loads(build(run_cli, tmp_path / "data", out, *SMALL, "--replan", "--json").stdout)
+    fresh = tmp_path / "fresh"
+    assert build(run_cli, tmp_path / "data", fresh, *SMALL).returncode == 0
+    assert anew["shards"] == 3
+    for path in fresh.glob("robo4d-*"):
+        assert (out / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_damaged_plan_stops_a_build_and_says_how_to_go_on(run_cli, tmp_path):
+    write_droid(tmp_path / "data", sound(1))
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "plan.json").write_text("{}")
+    done = build(run_cli, tmp_path / "data", out)
+    assert done.returncode == 2
+    assert "--replan lays out all shards anew" in done.stderr
+    assert build(run_cli, tmp_path / "data", out, "--replan").returncode == 0
+
+
 def test_verify_notices_a_changed_byte_a_lost_shard_and_a_stranger(run_cli, tmp_path):
     write_droid(tmp_path / "data", sound(4))
     out = tmp_path / "out"
@@ -247,8 +282,9 @@ def test_plan_shows_shards_without_building(run_cli, tmp_path):
     write_droid(tmp_path / "data", sound(5), promised=6)
     done = run_cli("plan", "-s", "droid", "-d", tmp_path / "data", *SMALL, "--json")
     plan = json.loads(done.stdout)
-    assert [len(task["refs"]) for task in plan["shards"]] == [2, 2, 2]
-    assert plan["shards"][2]["refs"][1]["defect"] == "missing_records"
+    refs = [ref for task in plan["shards"] for ref in task["refs"]]
+    assert (len(plan["shards"]), [ref["record"] for ref in refs]) == (3, [0, 1, 2, 3, 4, 5])
+    assert refs[5]["defect"] == "missing_records"
     assert [source["twin"] for source in plan["sources"]] == [False]
 
 

@@ -7,7 +7,7 @@ import pytest
 
 import reconstruction.camera
 from pipeline.camera import choose_camera
-from pipeline.plan import _masks
+from pipeline.lineage import _masks
 from reconstruction.camera import CameraSolution, WristSolution, sam_masks
 from reconstruction.motion import solve_motion
 from robo4d.geometry import intrinsics

@@ -1,0 +1,1 @@
+"""Data, no code: the default configuration, measured rates, example prices."""
