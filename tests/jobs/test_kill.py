@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import subprocess
+import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,16 +33,22 @@ pytestmark = pytest.mark.slow
 
 @dataclass(frozen=True)
 class Builds:
-    """Of one small data set: commands, and what they must end in."""
+    """Of one small data set: commands, and what they must end in.
+
+    Attributes:
+        ray: where Ray keeps its files, which tell of another cluster, that is not there. A build
+            makes one of its own.
+    """
 
     data: Data
     root: Path
+    ray: Path
 
     @contextmanager
     def running(self, out: Path, engine: str = "local", workers: int = 2):
         """A build that is killed with the test, not left behind by it."""
         command = self.data.command(str(out), engine, workers)
-        env = environment(self.root / "cache")
+        env = environment(self.root / "cache") | {"RAY_TMPDIR": str(self.ray)}
         with (self.root / "log").open("w") as log:
             build = subprocess.Popen(command, cwd=REPO, env=env, stdout=log, stderr=log)
         try:
@@ -60,7 +67,10 @@ class Builds:
 @pytest.fixture(scope="module")
 def builds(tmp_path_factory):
     root = tmp_path_factory.mktemp("kill")
-    return Builds(make_data(root / "data", 12), root)
+    with tempfile.TemporaryDirectory(prefix="ray-") as ray:  # a short path: Ray puts sockets there
+        (Path(ray) / "ray").mkdir()
+        (Path(ray) / "ray" / "ray_current_cluster").write_text("127.0.0.1:9")
+        yield Builds(make_data(root / "data", 12), root, Path(ray))
 
 
 @pytest.fixture(scope="module")
