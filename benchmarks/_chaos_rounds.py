@@ -144,11 +144,11 @@ class _Attempts:
         """Disturbances that are left, and the exit code."""
         kind = self.round.kind
         while left and self._reach(build, self._goal()):
-            below = descendants(build.pid)
+            below, at = descendants(build.pid), self._at()
             if not self._strike(build):
                 break
             left -= 1
-            self._note()
+            self._note(at)
             if kind.endswith(("driver", "sigterm")):
                 build.wait()
                 if self.moments.random() < 0.5:
@@ -163,22 +163,25 @@ class _Attempts:
             return 0, build.wait()
         if kind == "full_disk" and ended:
             left -= 1
-            self._note()
+            self._note(self._at())
         if kind == "s3 faults":
             left -= 1
             self.round.disturbances += 1
         self.round.wrong += unsound_pieces(contents(self.store))
         return left, ended
 
-    def _note(self) -> None:
-        files = contents(self.store)
-        done = sum(name.endswith(".index.json") for name in files)
-        at = "start" if "plan.json" not in files else f"{done} of {self.chaos.data.shards} shards"
+    def _at(self) -> str:
+        """What the build is at, by what is there."""
+        there = self.store.names()
+        done = sum(name.endswith(".index.json") for name in there)
         if done == self.chaos.data.shards:
-            at = "end" if LAST in files else "tables"
+            return "end" if LAST in there else "tables"
+        return f"{done} of {self.chaos.data.shards} shards" if "plan.json" in there else "start"
+
+    def _note(self, at: str) -> None:
         self.round.moments.append(at)
         self.round.disturbances += 1
-        self.round.wrong += unsound_pieces(files)
+        self.round.wrong += unsound_pieces(contents(self.store))
 
     def _goal(self) -> tuple[int, float]:
         """Shards to wait for, and seconds from then. Most of a build of seconds is its start."""

@@ -72,8 +72,11 @@ def _cluster(config: RayConfig) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # tells nobody
     ours = not ray.is_initialized()
     if ours:
+        # Told no address, Ray would join whatever cluster was last started on this machine.
         ray.init(
-            address, include_dashboard=None if address else False, logging_level=logging.WARNING
+            address or "local",
+            include_dashboard=None if address else False,
+            logging_level=logging.WARNING,
         )
     try:
         yield

@@ -1,0 +1,31 @@
+"""A build that dies at every place where it writes; `benchmarks.chaos` does more, at random."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks._chaos_build import REPO
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_build_that_dies_wherever_it_writes_ends_in_the_same_bytes():
+    # In a process of its own, which forks: this one may hold OpenGL and threads.
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks._chaos_points"],
+        cwd=REPO,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    points = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [point for point in points if point["wrong"]] == []
+    assert done.returncode == 0, done.stderr
+    assert {point["where"] for point in points} == {"half", "flushed", "after"}
+    # A plan, two tars and their indexes, five tables; over another build also what is dropped.
+    fresh = {point["change"] for point in points if point["over"] == "nothing"}
+    over = {point["change"] for point in points if point["over"] == "another build"}
+    assert len(fresh) == 10
+    assert "delete robo4d-droid-train-00000.index.json" in over - fresh
