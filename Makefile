@@ -26,6 +26,8 @@ VENV_REFERENCE ?= .venv-reference
 VENV_LIBERO ?= .venv-libero
 export ROBO4D_LIBERO_PYTHON ?= $(abspath $(VENV_LIBERO))/bin/python
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
+# Files stay together, so that fixtures are made once, until one process has nothing left to do.
+SHARED_OUT = -n 2 --dist worksteal
 
 ifneq ($(wildcard ../shared/robots),)
 export MENAGERIE_ROOT ?= $(abspath ../shared/robots)
@@ -64,10 +66,10 @@ lint: $(VENV)/.ready-dev
 	$(VENV)/bin/mypy
 
 unit: $(VENV)/.ready-dev
-	$(VENV)/bin/pytest -q -m "not slow and not reference"
+	$(VENV)/bin/pytest -q -m "not slow and not reference" $(SHARED_OUT)
 
 slow: $(VENV)/.ready-dev libero-env
-	$(VENV)/bin/pytest -q -m slow --durations=5 -n 2 --dist loadfile
+	$(VENV)/bin/pytest -q -m slow --durations=5 $(SHARED_OUT)
 
 reference: $(VENV)/.ready-dev $(VENV_REFERENCE)/.ready
 	ROBO4D_REFERENCE_PYTHON=$(abspath $(VENV_REFERENCE))/bin/python \
