@@ -26,6 +26,10 @@ VENV_REFERENCE ?= .venv-reference
 VENV_LIBERO ?= .venv-libero
 export ROBO4D_LIBERO_PYTHON ?= $(abspath $(VENV_LIBERO))/bin/python
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
+# Two processes share the cores, so neither starts a thread a core (linear algebra, software OpenGL).
+# Files stay together, so that fixtures are made once, until one process has nothing left to do.
+PYTEST_BY_TWO = OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 LP_NUM_THREADS=1 \
+  $(VENV)/bin/pytest -q -n 2 --dist worksteal
 
 ifneq ($(wildcard ../shared/robots),)
 export MENAGERIE_ROOT ?= $(abspath ../shared/robots)
@@ -64,10 +68,10 @@ lint: $(VENV)/.ready-dev
 	$(VENV)/bin/mypy
 
 unit: $(VENV)/.ready-dev
-	$(VENV)/bin/pytest -q -m "not slow and not reference"
+	$(PYTEST_BY_TWO) -m "not slow and not reference"
 
 slow: $(VENV)/.ready-dev libero-env
-	$(VENV)/bin/pytest -q -m slow --durations=5 -n 2 --dist loadfile
+	$(PYTEST_BY_TWO) -m slow --durations=5
 
 reference: $(VENV)/.ready-dev $(VENV_REFERENCE)/.ready
 	ROBO4D_REFERENCE_PYTHON=$(abspath $(VENV_REFERENCE))/bin/python \

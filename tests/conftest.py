@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -75,7 +77,7 @@ def _cli(cache: Path) -> Run:
             env={**os.environ, "ROBO4D_CACHE": str(cache), "COLUMNS": "200"},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=900,  # of a command that hangs; on a busy machine they are slow
             check=False,
         )
 
@@ -95,12 +97,69 @@ def run_cli_session(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.fixture(scope="session")
-def droid_twin(tmp_path_factory: pytest.TempPathFactory, run_cli_session: Run) -> Path:
-    """A twin of DROID with two episodes, made by the real command: its data set folder."""
-    out = tmp_path_factory.mktemp("twin") / "made"
-    done = run_cli_session("twin", "-s", "droid", "--out", out, "--episodes", 2)
-    assert done.returncode == 0, done.stderr
-    return Path(done.stdout.strip())
+def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of this test run share; pytest-xdist gives each its own below."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+MadeOnce = Callable[[str, Callable[[Path], object]], Path]
+
+
+@pytest.fixture(scope="session")
+def made_once(session_folder: Path) -> MadeOnce:
+    """A folder by name, filled by the first process that asks for it; the others wait.
+
+    Nobody may write there afterwards.
+    """
+
+    def make(name: str, fill: Callable[[Path], object]) -> Path:
+        folder, whole = session_folder / name, session_folder / f"{name}.whole"
+        with (session_folder / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not whole.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of one that failed
+                fill(folder)
+                whole.touch()
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def cli_twin(made_once: MadeOnce, run_cli_session: Run) -> Callable[[str, int], Path]:
+    """The twin of a source with so many episodes, made by the real command: its data set folder."""
+
+    def twin(source: str, episodes: int) -> Path:
+        def make(out: Path) -> None:
+            done = run_cli_session("twin", "-s", source, "--out", out, "--episodes", episodes)
+            assert done.returncode == 0, done.stderr
+            (out.parent / f"{out.name}.says").write_text(done.stdout)
+
+        out = made_once(f"twin-{source}-{episodes}", make)
+        return Path((out.parent / f"{out.name}.says").read_text().strip())
+
+    return twin
+
+
+@pytest.fixture(scope="session")
+def droid_twin(cli_twin: Callable[[str, int], Path]) -> Path:
+    """A twin of DROID with two episodes."""
+    return cli_twin("droid", 2)
+
+
+@pytest.fixture(scope="session")
+def built_droid_twin(droid_twin: Path, made_once: MadeOnce, run_cli_session: Run) -> Path:
+    """The folder of its build as the command makes it unasked; ``stderr.txt`` is beside it."""
+
+    def build(folder: Path) -> None:
+        done = run_cli_session("build", "-s", "droid", "-d", droid_twin, "-o", folder / "out")
+        assert done.returncode == 0, done.stderr
+        (folder / "stderr.txt").write_text(done.stderr)
+
+    return made_once("built-droid-2", build) / "out"
 
 
 @pytest.fixture(scope="session")

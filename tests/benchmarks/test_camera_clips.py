@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -15,8 +17,8 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> CameraClip:
-    return get_clip("bridge", 4, FilmOptions(), tmp_path_factory.mktemp("clips"))
+def clip(session_folder: Path) -> CameraClip:
+    return get_clip("bridge", 4, FilmOptions(), session_folder / "clips")
 
 
 def _rendered(clip: CameraClip, joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -52,20 +52,24 @@ class Recorded:
 
 
 @pytest.fixture(scope="module")
-def recorded(libero_site, tmp_path_factory):
-    out = tmp_path_factory.mktemp("libero")
+def recorded(libero_site, made_once):
     python = libero_site.parents[2] / "bin" / "python"
     if not python.exists():
         pytest.skip(f"{python} is not here: LIBERO_SITE is no environment of its own")
-    made = subprocess.run(
-        [python, RECORD, out, "libero_goal", "7", "12"],
-        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-    )
-    assert made.returncode == 0, made.stderr[-3000:]
+
+    def record(out):
+        out.mkdir()
+        made = subprocess.run(
+            [python, RECORD, out, "libero_goal", "7", "12"],
+            env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+            capture_output=True,
+            text=True,
+            timeout=900,
+            check=False,
+        )
+        assert made.returncode == 0, made.stderr[-3000:]
+
+    out = made_once("libero-recorded", record)
     [file] = out.glob("*_demo.hdf5")
     with np.load(out / "truth.npz") as truth:
         return Recorded(file, libero_site, dict(truth))

@@ -11,14 +11,12 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def built(droid_twin, tmp_path_factory, run_cli_session):
+def built(droid_twin, built_droid_twin, run_cli_session):
     """(samples of a built twin, the twin's folder)."""
-    out = tmp_path_factory.mktemp("twin") / "out"
-    done = run_cli_session("build", "-s", "droid", "-d", droid_twin, "-o", out)
-    assert done.returncode == 0, done.stderr
-    assert "a simulated TWIN, not published data" in done.stderr
-    assert run_cli_session("verify", out).returncode == 0
-    return list(robo4d.open(out)), droid_twin
+    said = (built_droid_twin.parent / "stderr.txt").read_text()
+    assert "a simulated TWIN, not published data" in said
+    assert run_cli_session("verify", built_droid_twin).returncode == 0
+    return list(robo4d.open(built_droid_twin)), droid_twin
 
 
 def truth_of(sample, folder):
@@ -124,16 +122,20 @@ def test_rendered_shards_do_not_depend_on_the_number_of_workers(
     assert one == two
 
 
-@pytest.mark.parametrize("source", ["bridge", "rt1"])
-def test_sources_without_logged_joints_build_from_their_twins(source, menagerie, tmp_path, run_cli):
-    made = run_cli("twin", "-s", source, "--out", tmp_path / "twin", "--episodes", 1)
-    assert made.returncode == 0, made.stderr
-    done = run_cli("build", "-s", source, "-d", made.stdout.strip(), "-o", tmp_path / "out")
+@pytest.mark.parametrize(("source", "episodes"), [("bridge", 1), ("rt1", 2)])
+def test_sources_without_logged_joints_build_from_their_twins(
+    source, episodes, menagerie, tmp_path, run_cli, cli_twin
+):
+    twin = cli_twin(source, episodes)
+    done = run_cli(
+        *("build", "-s", source, "-d", twin, "-o", tmp_path / "out"),
+        *("--set", "source.max_episodes=1"),
+    )
     assert done.returncode == 0, done.stderr
     assert run_cli("verify", tmp_path / "out").returncode == 0
     for sample in robo4d.open(tmp_path / "out"):
         assert sample.meta["fields"]["joints"]["provenance"] == "estimated"
         assert not sample.joints_flagged.any()
-        truth = truth_of(sample, made.stdout.strip()).robot_part(sample.step) > 0
+        truth = truth_of(sample, twin).robot_part(sample.step) > 0
         both, either = (truth & sample.robot_visible).sum(), (truth | sample.robot_visible).sum()
         assert both / either >= 0.99

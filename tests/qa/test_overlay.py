@@ -249,11 +249,9 @@ def test_a_shipped_camera_that_is_none_is_said(run_cli, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_built_twin_is_drawn_where_its_masks_say(run_cli, droid_twin, tmp_path):
-    out = tmp_path / "out"
-    args = ("-s", "droid", "-d", droid_twin, "-o", out, "--set", "source.max_episodes=1")
-    assert run_cli("build", *args).returncode == 0
-    shard = next(out.glob("*.tar"))
+def test_a_built_twin_is_drawn_where_its_masks_say(run_cli, built_droid_twin, tmp_path):
+    out = built_droid_twin
+    [shard] = out.glob("*.tar")
     moved = shutil.copy(shard, tmp_path / "alone.tar")  # a shard without its index, too
     key = next(s.key for s in robo4d.open(out) if s.meta["camera"] == "exterior_image_1_left")
     done = run_cli("overlay", moved, "--key", key, "--out", tmp_path / "pictures", "--json")

@@ -15,8 +15,11 @@ NETWORK = Spoiling("inverse", fixed=0.01, fresh=0.004, fine=0.004, blur=1.0)
 
 
 @pytest.fixture(scope="module")
-def clip(menagerie, tmp_path_factory):
-    ((_, clip),) = true_clips(tmp_path_factory.mktemp("films"), "rt1", [5], 1)
+def clip(menagerie, made_once):
+    def film(folder):
+        list(true_clips(folder, "rt1", [5], 1))
+
+    ((_, clip),) = true_clips(made_once("true-clips", film), "rt1", [5], 1)
     return clip
 
 

@@ -18,7 +18,13 @@ from simulation.libero_worker import policy
 from simulation.libero_worker.noise import STRENGTHS, Disturbance, Noise, draw_noise
 from simulation.libero_worker.outcome import LIFTED, NEAR, Outcome
 from simulation.libero_worker.policy import OPEN, Phase, Thing
-from simulation.rollout import PYTHON_VARIABLE, RolloutFailed, default_rollouts, roll_out
+from simulation.rollout import (
+    PYTHON_VARIABLE,
+    Rollout,
+    RolloutFailed,
+    default_rollouts,
+    roll_out,
+)
 
 JUDGE = Path(__file__).parent.parent / "helpers" / "libero_judge.py"
 DOWN = np.array([[0.0, 1, 0], [1, 0, 0], [0, 0, -1]])
@@ -235,9 +241,16 @@ def libero():
 
 
 @pytest.fixture(scope="module")
-def made(libero, tmp_path_factory):
+def made(libero, made_once):
     """A clean and a disturbed episode, each by a worker of its own."""
-    return roll_out("libero_spatial", 0, tmp_path_factory.mktemp("rollout"), episodes=2)
+
+    def make(folder):
+        made = roll_out("libero_spatial", 0, folder, episodes=2)
+        told = {"path": str(made.path), "episodes": made.episodes}
+        (folder / "told.json").write_text(json.dumps(told))
+
+    told = json.loads((made_once("rollout", make) / "told.json").read_text())
+    return Rollout(Path(told["path"]), told["episodes"])
 
 
 @pytest.mark.slow

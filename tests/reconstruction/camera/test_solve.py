@@ -22,9 +22,9 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def clip(tmp_path_factory) -> CameraClip:
+def clip(session_folder) -> CameraClip:
     """DROID's twin as a real camera would film it: noise, blur, JPEG, late images."""
-    return get_clip("droid", 1001, FilmOptions(), tmp_path_factory.mktemp("clips"))
+    return get_clip("droid", 1001, FilmOptions(), session_folder / "clips")
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
+from twin_files import read_twin
 
 from reconstruction.camera import CameraProblem, solve_wrist
 from reconstruction.camera.wrist import _liveliest, judge_mount
@@ -21,7 +22,6 @@ from robo4d.geometry import intrinsics, invert, make_pose, rotation_angle
 from robots.kinematics import ee_poses
 from robots.models import get_robot
 from simulation import droid
-from simulation.film import film_script
 
 HEIGHT, WIDTH, FRAMES = 180, 320, 40
 K = intrinsics(182, 182, WIDTH / 2, HEIGHT / 2)
@@ -245,12 +245,10 @@ def test_points_that_ride_on_the_hand_are_left_out():
 
 
 @pytest.mark.slow
-def test_a_twins_mount_is_found_to_millimetres():
+def test_a_twins_mount_is_found_to_millimetres(droid_twin):
     episode = droid.draw_episode(0, 0)
-    name = "wrist_image_left"
-    camera = episode.layout.cameras[name]
-    layout = replace(episode.layout, cameras={name: camera})
-    film = film_script(layout, episode.script, ROBOT)[name]
+    camera = episode.layout.cameras["wrist_image_left"]
+    film = read_twin(droid_twin).film(0, "wrist_image_left")
 
     def decode(steps: np.ndarray) -> np.ndarray:
         files = (np.frombuffer(film.frames[t], np.uint8) for t in steps)
