@@ -14,23 +14,16 @@ from threadpoolctl import threadpool_limits
 
 from converters import open_source
 from converters.source import OpenedSource
-from pipeline.camera import CameraChoice, choose_camera, known_part
-from pipeline.describe import put_state, row_facts, sample_meta
 from pipeline.lineage import Lineage, lineage_of
 from pipeline.retries import again, read_input, said, store_errors
+from pipeline.samples import LiftedSample, Renderers, encode_samples, lift_sample, manifest_row
 from pipeline.setup import Prepared, pools, prepare, solve_pool
 from pipeline.sketch import sketch_episode
 from pipeline.split import check_side
 from pipeline.stages import Stages, in_order
 from pipeline.store import Store
-from reconstruction.depth.simulator import SimulatorDepth, open_truth
-from reconstruction.lift import lift_clip
-from reconstruction.motion import shift_motion
 from robo4d import FormatError
-from robo4d.sample import encode_sample, sample_key
-from robo4d.shard import INDEX_SUFFIX, IndexedSample, ShardIndex, ShardWriter
-from robots.models import RobotModel
-from robots.render import RobotRenderer
+from robo4d.shard import INDEX_SUFFIX, ShardIndex, ShardWriter
 from schemas.config import BuildConfig
 from schemas.episode import Episode
 from schemas.manifest import EpisodeSketch, ManifestRow, QuarantineRecord
@@ -42,34 +35,6 @@ _log = logging.getLogger("robo4d.build")
 # camera differs: one thread, wherever a shard is built, so that its bytes do not depend on cores.
 # The libraries are loaded by now; what is loaded later is not limited.
 _one_thread = threadpool_limits.wrap(limits=1)
-
-
-@dataclass(frozen=True)
-class _Lifted:
-    """One sample before it is encoded."""
-
-    key: str
-    fields: dict[str, Any]
-    meta: dict[str, Any]
-    fps: float
-    row: dict[str, Any]
-
-
-@dataclass
-class _Renderers:
-    """One renderer a robot and image size, for as long as a shard is built."""
-
-    made: dict[tuple[str, int, int], RobotRenderer] = field(default_factory=dict)
-
-    def __call__(self, robot: RobotModel, height: int, width: int) -> RobotRenderer:
-        key = (robot.name, height, width)
-        if key not in self.made:
-            self.made[key] = RobotRenderer(robot, height, width)
-        return self.made[key]
-
-    def close(self) -> None:
-        for renderer in self.made.values():
-            renderer.close()
 
 
 def find_finished(tasks: Sequence[ShardTask], store: Store) -> dict[str, ShardIndex]:
@@ -181,13 +146,13 @@ class _Shard:
     def write(self, file: IO[bytes]) -> ShardIndex:
         """Everything that the shard holds, in the order of its records."""
         writer = ShardWriter(file)
-        renderers = _Renderers()
+        renderers = Renderers()
         try:
             encoded = in_order(self._lifted(renderers), self._encode, self.stages.ahead)
             for samples, future in encoded:
                 for sample, members in zip(samples, future.result(), strict=True):
                     place = writer.add(sample.key, members)
-                    self.rows.append(_row(sample, place, _tar(self.task)))
+                    self.rows.append(manifest_row(sample, place, _tar(self.task)))
         finally:
             renderers.close()
         return writer.finish(
@@ -209,8 +174,8 @@ class _Shard:
         """A line of the log, with what it is about."""
         _log.log(level, event, extra={"facts": {"shard": self.task.name, **facts}})
 
-    def _encode(self, samples: list[_Lifted]) -> Future[list[dict[str, bytes]]]:
-        return self.stages.encode.submit(_encode_all, samples, self.config.shard.rgb_crf)
+    def _encode(self, samples: list[LiftedSample]) -> Future[list[dict[str, bytes]]]:
+        return self.stages.encode.submit(encode_samples, samples, self.config.shard.rgb_crf)
 
     def _ready(self) -> Iterator[tuple[EpisodeRef, Prepared]]:
         def submit(ref: EpisodeRef) -> Future[Prepared]:
@@ -225,7 +190,7 @@ class _Shard:
             if one is not None:
                 yield ref, one
 
-    def _lifted(self, renderers: _Renderers) -> Iterator[list[_Lifted]]:
+    def _lifted(self, renderers: Renderers) -> Iterator[list[LiftedSample]]:
         """The samples of each episode, of every camera: all or none, so that none is half there."""
         camera = self.config.camera
         fixed = (self.origin, self.lineage, self.config, renderers)
@@ -238,7 +203,7 @@ class _Shard:
                     _refuse_twice(one.episode, self.seen)
                     samples = [
                         # A twin's truth is read on the way, perhaps from an object store.
-                        again(partial(_lift_camera, one, name, *fixed, cameras.get(name)))
+                        again(partial(lift_sample, one, name, *fixed, cameras.get(name)))
                         for name in one.episode.cameras
                     ]
                 if samples is None:
@@ -288,10 +253,6 @@ def _read(source: OpenedSource, ref: EpisodeRef, task: ShardTask, config: BuildC
         return prepare(episode, config)
 
 
-def _encode_all(samples: Sequence[_Lifted], crf: int) -> list[dict[str, bytes]]:
-    return [encode_sample(sample.fields, sample.meta, sample.fps, crf) for sample in samples]
-
-
 @contextmanager
 def _named(episode: Episode) -> Iterator[None]:
     """What fails within is this episode's."""
@@ -307,49 +268,6 @@ def _refuse_twice(episode: Episode, seen: set[str]) -> None:
         raise EpisodeError(
             Reason.DUPLICATE_EPISODE, "an earlier record has this id", episode_id=episode.id
         )
-
-
-def _lift_camera(
-    ready: Prepared,
-    camera: str,
-    origin: PlannedSource,
-    lineage: Lineage,
-    config: BuildConfig,
-    renderers: _Renderers,
-    solved: CameraChoice | None,
-) -> _Lifted:
-    episode, robot, clip, motion = ready.episode, ready.robot, ready.clip, ready.motion
-    stream = episode.cameras[camera]
-    exact, truth = None, None
-    backend = config.depth.backend
-    if stream.depth is not None and backend != "none":
-        truth = stream.depth
-    elif backend == "simulator" or (backend == "auto" and episode.twin):
-        truth = open_truth(origin.data, episode.id, camera)
-        exact = truth.calibration()
-    choice = solved or choose_camera(episode, stream, exact, motion, robot, config.camera)
-    clip, choice = known_part(clip, choice, episode.time, config.clip.min_frames)
-    rgb = stream.decode(clip.steps)
-    estimator = None if truth is None else SimulatorDepth(truth, clip.steps)
-    renderer = renderers(robot, *rgb.shape[1:3]) if choice.calibration is not None else None
-    shown = shift_motion(motion, robot, episode.time, choice.late) if choice.late else motion
-    lifted = lift_clip(rgb, clip, shown, choice.calibration, estimator, renderer, choice.why)
-    put_state(lifted, episode, clip, motion, ready.timing)
-    fields: dict[str, Any] = {"rgb": rgb, **lifted.fields}
-    fields["actions"] = {name: values[clip.steps] for name, values in episode.actions.items()}
-    key = sample_key(episode.id, camera, int(clip.steps[0]))
-    row = row_facts(episode, camera, clip, motion, ready.timing, choice, lifted, key, rgb.shape)
-    meta = sample_meta(
-        episode, camera, clip, ready.timing, choice, robot, lifted, row, origin, lineage
-    )
-    return _Lifted(key, fields, meta, clip.fps, row)
-
-
-def _row(sample: _Lifted, place: IndexedSample, shard: str) -> ManifestRow:
-    spans = place.members.values()
-    first = min(offset for offset, _, _ in spans)
-    end = max(offset + length for offset, length, _ in spans)
-    return ManifestRow(shard=shard, offset=first, bytes=end - first, **sample.row)
 
 
 def _record(ref: EpisodeRef, task: ShardTask, error: EpisodeError) -> QuarantineRecord:

@@ -7,6 +7,7 @@ import pytest
 from records import droid_values, example_bytes, write_droid
 
 import pipeline.build
+import pipeline.samples
 import reconstruction.camera.moved
 import reconstruction.camera.sections
 import robo4d
@@ -220,7 +221,7 @@ def test_a_build_gives_a_moved_view_its_poses_and_the_others_all_steps(tmp_path,
         calibration = Calibration(lens, poses, Provenance.ESTIMATED)
         return CameraChoice(calibration, "good", "told", known=known, sections=(section,))
 
-    monkeypatch.setattr(pipeline.build, "choose_camera", choose)
+    monkeypatch.setattr(pipeline.samples, "choose_camera", choose)
     write_droid(tmp_path / "data", [example_bytes(droid_values(steps))])
     plan = make_plan({"droid": str(tmp_path / "data")}, BuildConfig())
     build = pipeline.build.ShardBuilder.of(plan, Store.at(tmp_path / "out"))

@@ -1,0 +1,113 @@
+"""One camera's sample of an episode: lifted, described, encoded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.camera import CameraChoice, choose_camera, known_part
+from pipeline.describe import put_state, row_facts, sample_meta
+from pipeline.lineage import Lineage
+from pipeline.setup import Prepared
+from reconstruction.depth.simulator import SimulatorDepth, open_truth
+from reconstruction.lift import lift_clip
+from reconstruction.motion import shift_motion
+from robo4d.sample import encode_sample, sample_key
+from robo4d.shard import IndexedSample
+from robots.models import RobotModel
+from robots.render import RobotRenderer
+from schemas.config import BuildConfig
+from schemas.manifest import ManifestRow
+from schemas.plan import PlannedSource
+
+
+@dataclass(frozen=True)
+class LiftedSample:
+    """One sample before it is encoded.
+
+    Attributes:
+        fields, meta, fps: what `robo4d.sample.encode_sample` takes.
+        row: of the manifest, but for where the sample lies.
+    """
+
+    key: str
+    fields: dict[str, Any]
+    meta: dict[str, Any]
+    fps: float
+    row: dict[str, Any]
+
+
+@dataclass
+class Renderers:
+    """One renderer a robot and image size, for as long as a shard is built."""
+
+    made: dict[tuple[str, int, int], RobotRenderer] = field(default_factory=dict)
+
+    def __call__(self, robot: RobotModel, height: int, width: int) -> RobotRenderer:
+        key = (robot.name, height, width)
+        if key not in self.made:
+            self.made[key] = RobotRenderer(robot, height, width)
+        return self.made[key]
+
+    def close(self) -> None:
+        """Give their OpenGL back."""
+        for renderer in self.made.values():
+            renderer.close()
+
+
+def lift_sample(
+    ready: Prepared,
+    camera: str,
+    origin: PlannedSource,
+    lineage: Lineage,
+    config: BuildConfig,
+    renderers: Renderers,
+    solved: CameraChoice | None,
+) -> LiftedSample:
+    """Find the camera, render robot and depth, and say where all of it came from.
+
+    Args:
+        solved: the camera, where it was found with those of other episodes.
+
+    Raises:
+        EpisodeError: the view's frames or its ground truth cannot be read.
+    """
+    episode, robot, clip, motion = ready.episode, ready.robot, ready.clip, ready.motion
+    stream = episode.cameras[camera]
+    exact, truth = None, None
+    backend = config.depth.backend
+    if stream.depth is not None and backend != "none":
+        truth = stream.depth
+    elif backend == "simulator" or (backend == "auto" and episode.twin):
+        truth = open_truth(origin.data, episode.id, camera)
+        exact = truth.calibration()
+    choice = solved or choose_camera(episode, stream, exact, motion, robot, config.camera)
+    clip, choice = known_part(clip, choice, episode.time, config.clip.min_frames)
+    rgb = stream.decode(clip.steps)
+    estimator = None if truth is None else SimulatorDepth(truth, clip.steps)
+    renderer = renderers(robot, *rgb.shape[1:3]) if choice.calibration is not None else None
+    shown = shift_motion(motion, robot, episode.time, choice.late) if choice.late else motion
+    lifted = lift_clip(rgb, clip, shown, choice.calibration, estimator, renderer, choice.why)
+    put_state(lifted, episode, clip, motion, ready.timing)
+    fields: dict[str, Any] = {"rgb": rgb, **lifted.fields}
+    fields["actions"] = {name: values[clip.steps] for name, values in episode.actions.items()}
+    key = sample_key(episode.id, camera, int(clip.steps[0]))
+    row = row_facts(episode, camera, clip, motion, ready.timing, choice, lifted, key, rgb.shape)
+    meta = sample_meta(
+        episode, camera, clip, ready.timing, choice, robot, lifted, row, origin, lineage
+    )
+    return LiftedSample(key, fields, meta, clip.fps, row)
+
+
+def manifest_row(sample: LiftedSample, place: IndexedSample, shard: str) -> ManifestRow:
+    """The row of a sample that lies at ``place``."""
+    spans = place.members.values()
+    first = min(offset for offset, _, _ in spans)
+    end = max(offset + length for offset, length, _ in spans)
+    return ManifestRow(shard=shard, offset=first, bytes=end - first, **sample.row)
+
+
+def encode_samples(samples: Sequence[LiftedSample], crf: int) -> list[dict[str, bytes]]:
+    """The members of each, see `robo4d.sample.encode_sample`."""
+    return [encode_sample(sample.fields, sample.meta, sample.fps, crf) for sample in samples]
