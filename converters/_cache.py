@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ def read_entry(path: Path) -> Any:
 def write_entry(path: Path, tree: Any) -> None:
     """Remember; whole or not at all, whoever else does the same at the same time."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}")
+    # Hosts that share the folder share no process numbers.
+    partial = path.with_suffix(f".{socket.gethostname()}.{os.getpid()}")
     partial.write_text(json.dumps(tree))
     partial.replace(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -139,7 +140,7 @@ def retry(
     Records that changed in the source are seen by `robo4d build` itself. --config and --set may say
     where it runs (`run`); the rest is as OUT was built.
     """
-    from jobs.build import set_aside_for
+    from jobs.build import set_aside_for, unfinished
     from pipeline.plan import renew
     from pipeline.store import Store
     from pipeline.verify import read_plan
@@ -150,10 +151,15 @@ def retry(
         target = Store.at(out)
         made = read_plan(target)
         touched = set_aside_for(reasons, made, target)
-        if not touched:
-            raise UsageError(f"no finished shard of {out} has an episode set aside for {reasons}")
+        left = unfinished(made, target)  # by an earlier retry that was interrupted, for one
+        if not touched | left:
+            raise UsageError(f"no shard of {out} has an episode set aside for {', '.join(reasons)}")
         _show.say.print(f"{len(touched)} of {len(made.shards)} shards are built again")
-        _run(renew(made, touched), target, run, metrics_port, as_json, again=touched)
+        # It may not end early for the very reason that it is to mend.
+        made = renew(made, touched | left)
+        patient = made.config.quarantine.model_copy(update={"stop_after": None})
+        made = replace(made, config=made.config.model_copy(update={"quarantine": patient}))
+        _run(made, target, run, metrics_port, as_json, again=touched)
 
 
 def _run_options(overrides: list[str] | None, engine: str | None, workers: int | None) -> list[str]:

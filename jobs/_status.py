@@ -22,6 +22,7 @@ from schemas.reasons import UsageError
 
 # A build writes its status every 5 s, or every 15 on an object store.
 _SILENT = 60.0
+_STATES = ["failed", "stopped", "building", "merging", "done"]
 
 
 @contextmanager
@@ -80,13 +81,14 @@ def read_status(where: str) -> dict[str, Any]:
     newest = max(found, key=lambda status: float(status["began"]))
     if newest["part"] is None:
         return newest
-    return _together([status for status in found if status["part"] is not None])
+    # Another array may have had another number of parts.
+    count = newest["part"].partition("/")[2]
+    return _together([s for s in found if s["part"] and s["part"].partition("/")[2] == count])
 
 
 def _together(parts: list[dict[str, Any]]) -> dict[str, Any]:
     """One status of a build in parts: the least finished one's, with everybody's counts."""
-    order = ["failed", "stopped", "building", "merging", "done"]
-    parts = sorted(parts, key=lambda part: (not part["lost"], order.index(part["state"])))
+    parts = sorted(parts, key=lambda part: (not part["lost"], _STATES.index(part["state"])))
     quarantine: Counter[str] = Counter()
     for part in parts:
         quarantine.update(part["quarantine"])
@@ -111,13 +113,26 @@ def _read(store: Store, name: str) -> dict[str, Any]:
         status = json.loads(store.read(name))
         silent = max(time.time() - float(status["updated"]), 0.0)
         running = status["state"] in ("building", "merging")
-        float(status["began"])
-        status["part"]
+        _check(status)
     except OSError as error:
         raise UsageError(f"the status {store.path(name)} cannot be read: {error}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"the status {store.path(name)} is damaged: {error!r}") from error
     return {**status, "silent_s": round(silent, 1), "lost": running and silent > _SILENT}
+
+
+def _check(status: dict[str, Any]) -> None:
+    """Raises KeyError, TypeError or ValueError where it is not what a `Monitor` writes."""
+    _STATES.index(status["state"])
+    for name in (*COUNTS, "began", "workers", "seconds"):
+        float(status[name])
+    for name in ("clips_per_s", "eta_s"):
+        float(status[name] or 0)
+    for name in ("why", "engine", "host"):
+        status[name].encode()
+    sum(status["quarantine"].values())
+    if status["part"] is not None:
+        status["part"].partition("/")
 
 
 def print_status(status: dict[str, Any]) -> None:
@@ -131,7 +146,8 @@ def print_status(status: dict[str, Any]) -> None:
         )
     table.add_row("state", escape(state))
     table.add_row(
-        "where", f"{status['engine']}, {status['workers']} workers, from {status['host']}"
+        "where",
+        escape(f"{status['engine']}, {status['workers']} workers, from {status['host']}"),
     )
     if "parts" in status:
         said = ", ".join(f"{count} {state}" for state, count in status["parts"].items())
@@ -140,7 +156,7 @@ def print_status(status: dict[str, Any]) -> None:
     table.add_row("episodes", f"{status['episodes_done']} of {status['episodes']}")
     table.add_row("clips", f"{status['samples']}, {human_bytes(status['bytes'])}")
     for reason, count in sorted(status["quarantine"].items()):
-        table.add_row("quarantined", f"{count} {reason}")
+        table.add_row("quarantined", escape(f"{count} {reason}"))
     if status["clips_per_s"] is not None:
         table.add_row("rate", f"{status['clips_per_s']:.3g} clips/s over {status['seconds']:.0f} s")
     if status["eta_s"] is not None and status["state"] == "building":

@@ -78,7 +78,9 @@ def run_build(
                     monitor.shard(task, indexes[task.name], True)
             todo = [task for task in ours.shards if task.name not in indexes]
             todo = longest_first(plan, todo)
-            _drop_indexes(todo, store)
+            if todo:
+                _drop_tables(store)
+                _drop_indexes(todo, store, again)
             _log.info("build begun", extra={"facts": {"engine": run.engine, "shards": len(todo)}})
             try:
                 with closing(engine(todo, ShardBuilder.of(plan, store), run)) as built:
@@ -95,6 +97,12 @@ def run_build(
                 write_tables(store, plan, ordered)
             _log.info("build done", extra={"facts": {"shards": len(ordered)}})
         return ordered
+
+
+def unfinished(plan: BuildPlan, store: Store) -> frozenset[str]:
+    """Names of the shards that are still to be built."""
+    found = find_finished(plan.shards, store)
+    return frozenset(task.name for task in plan.shards if task.name not in found)
 
 
 def set_aside_for(reasons: Collection[Reason], plan: BuildPlan, store: Store) -> frozenset[str]:
@@ -180,8 +188,7 @@ def _drop_what_an_older_plan_made(plan: BuildPlan, store: Store) -> None:
         return
     if old == plan:
         return
-    for name in (DATASET, STATS, *TABLES):
-        store.delete(name)
+    _drop_tables(store)
     kept = {task.name for task in plan.shards}
     for task in old.shards:
         if task.name not in kept:
@@ -189,12 +196,21 @@ def _drop_what_an_older_plan_made(plan: BuildPlan, store: Store) -> None:
             store.delete(f"{task.name}.tar")
 
 
-def _drop_indexes(todo: Sequence[ShardTask], store: Store) -> None:
+def _drop_tables(store: Store) -> None:
+    """Remove what says that all shards are there, the file that readers begin with first."""
+    for name in (DATASET, STATS, *TABLES):
+        store.delete(name)
+
+
+def _drop_indexes(todo: Sequence[ShardTask], store: Store, again: frozenset[str]) -> None:
     """Remove indexes of shards that are built anew: beside a new tar, an old index would be wrong
-    from when the one is there until the other is, or for ever.
+    from when the one is there until the other is, or for ever. One that another build of the same
+    plan has just written stays.
     """
     with store.explained():
         there = store.names()
+    new = find_finished([task for task in todo if task.name not in again], store)
     for task in todo:
-        if (name := f"{task.name}{INDEX_SUFFIX}") in there:
+        name = f"{task.name}{INDEX_SUFFIX}"
+        if name in there and task.name not in new:
             store.delete(name)

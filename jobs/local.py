@@ -52,8 +52,8 @@ def run_local(
                     f"{lost} times in a row, with {len(left)} shards to go, the first of them "
                     f"{left[0].name}; run the same command again, finished shards are kept"
                 ) from error
+            # What the dead were writing stays aside: other parts of a build may be writing there.
             _log.warning("workers replaced", extra={"facts": {"lost": lost, "shards": len(left)}})
-            builder.store.prepare()  # what the dead were writing
 
 
 def _pool(todo: Sequence[ShardTask], builder: ShardBuilder, config: RunConfig) -> Iterator[Built]:

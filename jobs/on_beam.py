@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.runner import PipelineState
 
 from jobs.build import Built, WorkerLost
 from jobs.worker import begin_worker, end_with
@@ -27,8 +28,10 @@ from schemas.config import RunConfig
 from schemas.plan import ShardTask
 from schemas.reasons import UsageError
 
+_CANCELLED = 60.0  # s that a runner elsewhere has to answer that a job is cancelled
 _POLL = 1.0  # s between looks for shards that are finished
 _NOTICED = 2.0  # s within which the death of a worker is known, after what it led to
+_MOST = 32_000  # characters: a pipe that nobody reads yet takes 64 KiB
 _LOST = 70  # exit code of a pipeline whose worker died
 
 
@@ -69,7 +72,6 @@ def run_beam(
                 f"in a row, with {len(left)} shards to go; run the same command again, finished "
                 "shards are kept"
             )
-        builder.store.prepare()  # what the dead were writing
 
 
 def _appeared(left: dict[str, ShardTask], store: Store) -> Iterator[Built]:
@@ -85,6 +87,7 @@ class _Process:
     """
 
     def __init__(self, builder: ShardBuilder, config: RunConfig) -> None:
+        self._elsewhere = bool(config.beam.options)
         context = get_context("spawn")
         self._said, say = context.Pipe(duplex=False)
         self._process = context.Process(target=_pipeline, args=(builder, config, os.getpid(), say))
@@ -120,6 +123,9 @@ class _Process:
     def kill(self) -> None:
         """End it and its workers, which do not end with it."""
         assert self._process.pid is not None
+        if self._elsewhere and self._process.is_alive():
+            self._process.terminate()  # it cancels the job, which would run and cost on
+            self._process.join(_CANCELLED)
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.kill()
@@ -145,11 +151,16 @@ def _pipeline(builder: ShardBuilder, config: RunConfig, driver: int, say: Connec
     threading.excepthook = hook
     try:
         options = PipelineOptions(list(config.beam.options) or _here(config.workers))
-        with beam.Pipeline(options=options) as pipeline:
-            assemble(pipeline, builder, config)
+        pipeline = beam.Pipeline(options=options)
+        assemble(pipeline, builder, config)
+        result = pipeline.run()  # of a local runner it has ended now
+        signal.signal(signal.SIGTERM, lambda *_: result.cancel())
+        state = result.wait_until_finish()
+        if state != PipelineState.DONE:
+            raise RuntimeError(f"the pipeline ended as {state}")
     except Exception:  # noqa: BLE001 -- raised again in the driver
         if not died.wait(_NOTICED):
-            say.send(traceback.format_exc())
+            say.send(traceback.format_exc()[-_MOST:])
         os._exit(_LOST)
 
 
@@ -173,6 +184,10 @@ def _tasks(url: str) -> list[str]:
     return [task.to_json() for task in shards if task.name not in there]
 
 
+# A worker process takes bundles on any of its threads, some at once; OpenGL belongs to one thread.
+_thread = ThreadPoolExecutor(1)
+
+
 class _Build(beam.DoFn):
     def __init__(self, builder: ShardBuilder, config: RunConfig) -> None:
         self._builder, self._config = builder, config
@@ -181,16 +196,11 @@ class _Build(beam.DoFn):
 
     def setup(self) -> None:
         begin_worker(self._builder, self._config, self._parent)
-        # A worker takes bundles on any of its threads, and OpenGL belongs to one.
-        self._thread = ThreadPoolExecutor(1)
 
     def process(self, element: str) -> Iterator[str]:
         task = ShardTask.from_json(element)
-        self._thread.submit(self._builder, task).result()
+        _thread.submit(self._builder, task).result()
         yield task.name
-
-    def teardown(self) -> None:
-        self._thread.shutdown()
 
 
 def _merge(names: Sequence[str], url: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import signal
+import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,7 +16,7 @@ from typing import Any
 import ray
 import ray.data
 
-from jobs.build import Built
+from jobs.build import Built, WorkerLost
 from jobs.worker import begin_worker
 from pipeline.build import ShardBuilder
 from pipeline.stages import Stages
@@ -41,6 +43,7 @@ def run_ray(
     if not tasks:
         return
     with _cluster(config.ray):
+        _refuse_deadlock(config)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False  # ours are shown
         logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -57,12 +60,21 @@ def run_ray(
             compute=pool,
             num_cpus=config.ray.cpus,
             num_gpus=config.ray.gpus,
+            # Else Ray begins what kills its process again for ever.
+            max_restarts=config.retries,
+            max_task_retries=config.retries,
         )
-        for row in rows.iter_rows():
-            if row["error"]:
-                raise pickle.loads(row["error"])  # noqa: S301 -- from our own actor
-            index = ShardIndex.from_json(row["index"])
-            yield tasks[row["name"]], index
+        try:
+            for row in rows.iter_rows():
+                if row["error"]:
+                    raise pickle.loads(row["error"])  # noqa: S301 -- from our own actor
+                index = ShardIndex.from_json(row["index"])
+                yield tasks[row["name"]], index
+        except (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError) as error:
+            raise WorkerLost(
+                f"a Ray worker died (killed, or out of memory) more than {config.retries} times "
+                f"over the same work; run the same command again, finished shards are kept: {error}"
+            ) from error
 
 
 @contextmanager
@@ -72,17 +84,31 @@ def _cluster(config: RayConfig) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # tells nobody
     ours = not ray.is_initialized()
     if ours:
+        stop = signal.getsignal(signal.SIGTERM)
         # Told no address, Ray would join whatever cluster was last started on this machine.
         ray.init(
             address or "local",
             include_dashboard=None if address else False,
             logging_level=logging.WARNING,
         )
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, stop)  # Ray puts its own in its place
     try:
         yield
     finally:
         if ours:
             ray.shutdown()
+
+
+def _refuse_deadlock(config: RunConfig) -> None:
+    """Actors that hold all processors would wait for ever for stages of their own."""
+    there = ray.cluster_resources().get("CPU", 0.0)
+    stage = max(config.ray.read_cpus, config.ray.encode_cpus)
+    if config.ray.stages and config.workers * config.ray.cpus + stage > there:
+        raise UsageError(
+            f"{config.workers} actors of {config.ray.cpus:g} CPUs leave none of the cluster's "
+            f"{there:g} for a stage of {stage:g}: take fewer workers, or less of run.ray.cpus"
+        )
 
 
 class _Actor:
@@ -114,7 +140,7 @@ class _Tasks(Executor):
     """Runs each call as a Ray task on any node that has the CPUs."""
 
     def __init__(self, cpus: float) -> None:
-        self._remote = ray.remote(num_cpus=cpus, max_retries=-1)(_call)
+        self._remote = ray.remote(num_cpus=cpus)(_call)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """A future of the task's result; an exception of ``fn`` is raised as itself."""

@@ -47,17 +47,31 @@ def find_finished(tasks: Sequence[ShardTask], store: Store) -> dict[str, ShardIn
     with store.explained():
         there = store.names()
         tasks = [task for task in tasks if {_tar(task), _index(task)} <= there.keys()]
-        contents = store.read_all([_index(task) for task in tasks])
+        contents = _read_all(store, [_index(task) for task in tasks])
     found = {}
     for task, content in zip(tasks, contents, strict=True):
         try:
-            index = ShardIndex.from_json(content)
+            index = ShardIndex.from_json(content or b"")
         except FormatError:
             continue
         whole = there[_tar(task)] == index.size
         if whole and index.build.get("fingerprint") == task.fingerprint:
             found[task.name] = index
     return found
+
+
+def _read_all(store: Store, names: Sequence[str]) -> Sequence[bytes | None]:
+    try:
+        return store.read_all(names)
+    except FileNotFoundError:
+        pass  # another build of the plan has just removed one, to write it anew
+    out: list[bytes | None] = []
+    for name in names:
+        try:
+            out.append(store.read(name))
+        except FileNotFoundError:
+            out.append(None)
+    return out
 
 
 def _tar(task: ShardTask) -> str:

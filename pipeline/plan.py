@@ -101,6 +101,11 @@ def renew(plan: BuildPlan, names: Collection[str]) -> BuildPlan:
         grouped = plan.config.split.by != "source"
         opener = partial(open_source, source.source, source.data, plan.config.source)
         opened = read_input(partial(opener, grouped=grouped), source.data)
+        if opened.joined != source.joined:
+            raise UsageError(
+                f"the files joined to {source.data} are not those of the plan; `robo4d build` sees "
+                "that and builds all of its shards again"
+            )
         common[source.source] = _common(source.source, opened, decisive, code)
     shards = tuple(
         replace(

@@ -83,6 +83,12 @@ class Store:
         """The folder, where it is on this machine's own disks; None for an object store."""
         return Path(self._root) if isinstance(self._fs, LocalFileSystem) else None
 
+    def _at(self, name: str) -> str:
+        """Where a file lies; names may come from a stranger's plan or index."""
+        if name.startswith("/") or ".." in name.split("/") or "\\" in name:
+            raise UsageError(f"{name!r} leads out of {self.url}; refused")
+        return f"{self._root}/{name}"
+
     def path(self, name: str) -> str:
         """What other libraries open the file by: its path or URL."""
         return f"{self.url}/{name}"
@@ -129,13 +135,13 @@ class Store:
             OSError: it cannot be read from this machine's disk.
             OutputError: the store does not answer.
         """
-        return self._ask(lambda: self._fs.cat_file(f"{self._root}/{name}"))
+        return self._ask(lambda: self._fs.cat_file(self._at(name)))
 
     def read_all(self, names: Sequence[str]) -> list[bytes]:
         """Several files that are there, at once where the store can; errors as of `read`."""
         if not names:
             return []
-        paths = [f"{self._root}/{name}" for name in names]
+        paths = [self._at(name) for name in names]
         found = self._ask(lambda: self._fs.cat(paths))
         # Bare bytes for a list of one; and an object store's keys may lose their protocol.
         return [found] if isinstance(found, bytes) else [found[path] for path in paths]
@@ -158,7 +164,7 @@ class Store:
 
         def remove() -> None:
             try:
-                self._fs.rm_file(f"{self._root}/{name}")
+                self._fs.rm_file(self._at(name))
             except FileNotFoundError:
                 return
 
@@ -187,7 +193,7 @@ class Store:
         self.publish(name, lambda file: file.write(data))
 
     def _upload(self, local: Path, name: str) -> None:
-        target, is_there = f"{self._root}/{name}", False
+        target, is_there = self._at(name), False
         with local.open("rb") as file:
             expected = _hash(file)
 
@@ -210,7 +216,7 @@ class Store:
 
     def _download(self, name: str, local: Path) -> None:
         with (
-            self._fs.open(f"{self._root}/{name}", "rb", cache_type="readahead") as source,
+            self._fs.open(self._at(name), "rb", cache_type="readahead") as source,
             local.open("wb") as target,
         ):
             while block := source.read(_BLOCK):

@@ -6,11 +6,11 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from operator import attrgetter
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 
 from robo4d.geometry import check_array
 from robo4d.sample import to_json
@@ -49,6 +49,17 @@ class ClipPlan:
 _STRICT = ConfigDict(extra="forbid")
 
 
+def _within(name: str) -> str:
+    if name.startswith("/") or ".." in name.split("/"):
+        raise ValueError(f"{name!r} leads out of the data set; refused")
+    return name
+
+
+# A plan may come from a stranger, and these become file names.
+Within = Annotated[str, AfterValidator(_within)]
+PlainName = Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z_.-]{0,199}$")]
+
+
 @dataclass(frozen=True, slots=True)
 class Groups:
     """What an episode shares with others, as its source names it; empty where it says nothing.
@@ -84,7 +95,7 @@ class EpisodeRef:
 
     __pydantic_config__ = _STRICT
 
-    file: str
+    file: Within
     record: int
     offset: int = 0
     length: int = 0
@@ -137,9 +148,9 @@ class ShardTask:
 
     __pydantic_config__ = _STRICT
 
-    name: str
+    name: PlainName
     source: str
-    split: str
+    split: PlainName
     refs: tuple[EpisodeRef, ...]
     fingerprint: str
 

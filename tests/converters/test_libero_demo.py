@@ -244,7 +244,7 @@ def test_what_is_no_demo_is_refused(tmp_path, opened):
     with pytest.raises(UsageError, match=r"_demo\.hdf5"):
         opened()
     with pytest.raises(UsageError, match="local"):
-        opened("s3://bucket/libero")
+        opened("memory://bucket/libero")
     (tmp_path / "other.hdf5").write_bytes(b"")
     with pytest.raises(UsageError, match=r"_demo\.hdf5"):
         opened(tmp_path / "other.hdf5")

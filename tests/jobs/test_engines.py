@@ -8,7 +8,8 @@ from records import droid_values, example_bytes, write_droid
 
 import jobs.build
 from jobs._status import read_status
-from jobs.build import run_build, set_aside_for
+from jobs.build import run_build, set_aside_for, unfinished
+from jobs.monitor import Stopped
 from pipeline import lineage
 from pipeline.build import find_finished
 from pipeline.plan import make_plan, renew
@@ -154,3 +155,54 @@ def test_retry_says_what_it_does_and_refuses_what_it_cannot(run_cli, tmp_path):
     assert "joint_limits" in none.stderr
     wrong = run_cli("retry", tmp_path / "out", "--reason", "bad_karma")
     assert wrong.returncode == 2
+
+
+def test_a_retry_that_was_interrupted_goes_on(tmp_path, run_cli):
+    write_droid(tmp_path / "data", [good(0), b"junk", good(1)])
+    data = BuildConfig.model_validate({**QUICK, "shard": {"episodes": 1}})
+    plan = make_plan({"droid": str(tmp_path / "data")}, data)
+    store = Store.at(tmp_path / "out")
+    run_build(plan, store, RunConfig())
+    touched = set_aside_for([Reason.UNDECODABLE_RECORD], plan, store)
+
+    def stop(status):
+        raise Stopped("SIGTERM")
+
+    with pytest.raises(Stopped):
+        run_build(plan, store, RunConfig(), stop, again=frozenset(t.name for t in plan.shards))
+    assert not (tmp_path / "out/dataset.json").exists()
+    assert len(unfinished(plan, store)) == 2
+    assert not touched - unfinished(plan, store)
+    done = run_cli("retry", tmp_path / "out", "--reason", "undecodable_record", "--json")
+    assert done.returncode == 0, done.stderr
+    assert verify(store).problems == []
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/x", "a/b", ""])
+def test_a_plan_that_names_shards_elsewhere_is_refused(plan, tmp_path, name):
+    bad = dataclasses.replace(plan.shards[0], name=name)
+    store = Store.at(tmp_path / "out")
+    store.publish_bytes("plan.json", dataclasses.replace(plan, shards=(bad,)).to_json())
+    with pytest.raises(UsageError, match=r"plan\.json is damaged"):
+        read_plan(store)
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/x", "a/../../x"])
+def test_a_store_reads_and_removes_nothing_outside(tmp_path, name):
+    (tmp_path / "x").write_text("there")
+    store = Store.at(tmp_path / "out")
+    for ask in (store.read, store.delete, store.sha256):
+        with pytest.raises(UsageError, match="leads out"):
+            ask(name)
+    with pytest.raises(UsageError, match="leads out"):
+        store.publish_bytes(name, b"")
+    assert (tmp_path / "x").read_text() == "there"
+
+
+@pytest.mark.slow
+def test_stages_that_would_wait_for_ever_are_refused(plan, tmp_path):
+    full = RunConfig.model_validate(
+        {"engine": "ray", "workers": 4, "ray": {"stages": True, "cpus": 64}}
+    )
+    with pytest.raises(UsageError, match="leave none"):
+        run_build(plan, Store.at(tmp_path), full)
