@@ -9,9 +9,9 @@ from typing import Any
 
 import fsspec
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline.lineage import package_versions, source_hash, tree_hash
+from pipeline.manifest import parse_table
 from robo4d import Dataset, FormatError, __version__
 from robo4d import open as open_dataset
 from robo4d.shard import INDEX_SUFFIX, ShardIndex
@@ -99,7 +99,7 @@ class BuiltData:
         for name in _TABLES:
             try:
                 with fsspec.open(f"{self.folder}/{name}", "rb") as file:
-                    tables.append(pq.read_table(file))
+                    tables.append(parse_table(file.read()))
             except FileNotFoundError:
                 return None
         name, _, number = key.rpartition("#")

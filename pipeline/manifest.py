@@ -98,7 +98,16 @@ def write_tables(store: Store, plan: BuildPlan, indexes: Sequence[ShardIndex]) -
 
 def read_table(store: Store, name: str) -> list[dict[str, Any]]:
     """Rows of one of the tables."""
-    return pq.read_table(io.BytesIO(store.read(name))).to_pylist()
+    return parse_table(store.read(name)).to_pylist()
+
+
+def parse_table(content: bytes) -> pa.Table:
+    """A Parquet file's table.
+
+    Read by this thread alone: of a Python file, or by threads of its own, Arrow now and then
+    aborts the process when that ends ("terminate called without an active exception").
+    """
+    return pq.read_table(pa.BufferReader(content), use_threads=False, pre_buffer=False)
 
 
 def _parquet(model: type[BaseModel], rows: Sequence[BaseModel]) -> bytes:

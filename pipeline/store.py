@@ -177,6 +177,7 @@ class Store:
         Raises:
             OutputError: the store cannot be written, or gives back other bytes than it was given.
         """
+        self._at(name)
         if self.folder is not None:
             with self.explained():
                 _publish_here(self.folder, name, write)

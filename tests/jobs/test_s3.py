@@ -149,7 +149,7 @@ def test_rlds_in_a_store_gives_the_bytes_of_a_local_copy_through_faults(
         ("500", "out", 1, "cannot reach s3://data/out: Internal Server Error;"),
         ("500", "out/robo4d-droid", 1, "cannot reach s3://data/out"),
         ("denied", "in/", 2, "cannot read s3://data/in: "),
-        ("500", "in", 2, "cannot read s3://data/in: We encountered an internal error"),
+        ("500", "in/", 2, "cannot read s3://data/in: We encountered an internal error"),
         ("500", "tfrecord", 2, "cannot read s3://data/in: We encountered"),
     ],
 )

@@ -1,6 +1,6 @@
 """A shard's numbers are computed by one thread, whatever the process allows."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from records import droid_values, example_bytes, write_droid
 from threadpoolctl import threadpool_info, threadpool_limits
@@ -28,7 +28,7 @@ def test_linear_algebra_has_one_thread_while_a_shard_is_built(tmp_path):
     plan = make_plan({"droid": str(tmp_path / "data")}, load_config(None, ["camera.solve=never"]))
     store, asking = Store.at(tmp_path / "out"), Asking()
     store.prepare()
-    builder = ShardBuilder(plan.sources, plan.config, store, Stages(asking, asking))
+    builder = replace(ShardBuilder.of(plan, store), stages=Stages(asking, asking))
     with threadpool_limits(2):
         before = [library["num_threads"] for library in threadpool_info()]
         builder(plan.shards[0])
