@@ -198,8 +198,11 @@ def _drop_what_an_older_plan_made(plan: BuildPlan, store: Store) -> None:
 
 def _drop_tables(store: Store) -> None:
     """Remove what says that all shards are there, the file that readers begin with first."""
+    with store.explained():
+        there = store.names()
     for name in (DATASET, STATS, *TABLES):
-        store.delete(name)
+        if name in there:
+            store.delete(name)
 
 
 def _drop_indexes(todo: Sequence[ShardTask], store: Store, again: frozenset[str]) -> None:

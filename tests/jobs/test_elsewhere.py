@@ -17,7 +17,7 @@ from converters.tfrecord import frame
 REPO = Path(__file__).resolve().parents[2]
 PACKAGES = (
     *("robo4d", "schemas", "robots", "converters", "simulation", "reconstruction"),
-    *("pipeline", "qa", "jobs"),
+    *("pipeline", "qa", "jobs", "configs"),
 )
 
 
