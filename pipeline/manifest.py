@@ -104,10 +104,11 @@ def read_table(store: Store, name: str) -> list[dict[str, Any]]:
 def parse_table(content: bytes) -> pa.Table:
     """A Parquet file's table.
 
-    Read by this thread alone: of a Python file, or by threads of its own, Arrow now and then
+    Read by this thread alone: `pq.read_table` begins threads, and with them Arrow now and then
     aborts the process when that ends ("terminate called without an active exception").
     """
-    return pq.read_table(pa.BufferReader(content), use_threads=False, pre_buffer=False)
+    file = pq.ParquetFile(pa.BufferReader(content), pre_buffer=False)
+    return file.read(use_threads=False)
 
 
 def _parquet(model: type[BaseModel], rows: Sequence[BaseModel]) -> bytes:
