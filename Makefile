@@ -96,6 +96,7 @@ $(VENV)/.ready-sim: $(VENV)/bin/python pyproject.toml
 	touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready-sim
+	$(PIP) 'aiobotocore[boto3]>=3'  # first: else pip tries many a boto3 before it finds this one
 	$(PIP) -e '.[dev]'
 	touch $@
 
