@@ -7,7 +7,6 @@ Give the inputs as NAME=DATA; several make one data set. Every engine is a run o
 
 from __future__ import annotations
 
-import hashlib
 import json
 import subprocess
 import sys
@@ -15,7 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks._chaos_build import contents, hashes
 from benchmarks._common import parser, print_header
+from pipeline.store import Store
 
 ENGINES = {
     "local": [],
@@ -23,11 +24,6 @@ ENGINES = {
     "ray": ["--engine", "ray"],
     "ray, stages": ["--engine", "ray", "--set", "run.ray.stages=true"],
 }
-
-
-def _hashes(out: Path) -> dict[str, str]:
-    files = [path for path in out.iterdir() if path.is_file() and path.name != ".lock"]
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files)}
 
 
 def main() -> None:
@@ -50,7 +46,7 @@ def main() -> None:
             began = time.monotonic()
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
             seconds = time.monotonic() - began
-            found = _hashes(out) if done.returncode in (0, 3) else {}
+            found = hashes(contents(Store.at(out))) if done.returncode in (0, 3) else {}
         first = first or found
         differ = sorted(n for n in first.keys() | found.keys() if first.get(n) != found.get(n))
         same = same and not differ

@@ -137,8 +137,9 @@ def _add_lineage(tree: Tree, lineage: dict[str, Any]) -> None:
     part = _branch(tree, "packages", told)
     for name, version in differ.items():
         part.add(f"[yellow]{name} {lineage['packages'].get(name, 'none')}, here {version}[/]")
-    rest = (f"{name} {v}" for name, v in lineage["packages"].items() if name not in differ)
-    part.add(", ".join(rest))
+    rest = [f"{name} {v}" for name, v in lineage["packages"].items() if name not in differ]
+    # A few a line: a tree in a pipe is cut at the width, and wraps nothing.
+    _leaves(part, *(", ".join(rest[n : n + 3]) for n in range(0, len(rest), 3)))
     part = _branch(tree, "models", "" if lineage["models"] else "none")
     _leaves(part, *(f"{stage}: {escape(name)}" for stage, name in lineage["models"].items()))
 

@@ -168,7 +168,9 @@ def _in_words(status: dict[str, Any]) -> str:
     said = []
     if status["clips_per_s"] is not None:
         said.append(f"{status['clips_per_s']:.3g} clips/s")
-    said += [f"[yellow]{n} {reason}[/]" for reason, n in sorted(status["quarantine"].items())]
+    said += [
+        f"[yellow]{n} {escape(reason)}[/]" for reason, n in sorted(status["quarantine"].items())
+    ]
     if status["eta_s"] is not None:
         said.append(f"{_duration(status['eta_s'])} left")
     return ", ".join(said)

@@ -122,8 +122,8 @@ def _refuse(status: dict[str, Any], config: QuarantineConfig) -> None:
     reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(status["quarantine"].items()))
     raise TooMuchQuarantine(
         f"{bad} of {done} episodes ({bad / done:.0%}) are in quarantine: {reasons}; "
-        f"quarantine.max_share allows {config.max_share:.0%}. `robo4d status` names them; the "
-        "shards so far are kept. Mend the data, or allow more and run the same command again"
+        f"quarantine.max_share allows {config.max_share:.0%}. The log names them; what was "
+        "built is kept. Mend the data, or allow more and run the same command again"
     )
 
 

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
+from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, generate_latest, start_http_server
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -20,6 +21,7 @@ from pipeline.store import OutputError, Store
 from robo4d.shard import ShardIndex
 from schemas.config import RunConfig
 from schemas.plan import BuildPlan, ShardTask
+from schemas.reasons import UsageError
 
 # Beside the shards, in a folder that no reader looks into: it differs from run to run.
 FOLDER, STATUS, METRICS = ".run", "status", "metrics"
@@ -52,6 +54,7 @@ class Monitor:
         part: tuple[int, int] | None = None,
     ) -> None:
         self._store, self._tell, self._port = store, tell, port
+        self._server: WSGIServer | None = None
         self._mark = "" if part is None else f"-{part[0]}-of-{part[1]}"
         self._episodes = plan.episodes
         self._began = time.monotonic()
@@ -86,7 +89,10 @@ class Monitor:
     def __enter__(self) -> Self:
         if self._port is not None:
             # Loopback: whoever is to read it from elsewhere puts a proxy before it.
-            start_http_server(self._port, addr="127.0.0.1", registry=self._registry)
+            try:
+                self._server, _ = start_http_server(self._port, "127.0.0.1", self._registry)
+            except OSError as error:
+                raise UsageError(f"--metrics-port {self._port} cannot be used: {error}") from error
         self._write()
         self._thread.start()
         return self
@@ -99,6 +105,9 @@ class Monitor:
     ) -> None:
         self._left.set()
         self._thread.join()
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
         with self._lock:
             if error is None:
                 self._status["state"] = "done"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
 import signal
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -26,6 +25,9 @@ from schemas.config import RayConfig, RunConfig
 from schemas.plan import ShardTask
 from schemas.reasons import UsageError
 
+# What a builder raises of its own; the driver raises it again.
+_ERRORS: dict[str, type[Exception]] = {"usage": UsageError, "output": OutputError}
+
 
 def run_ray(
     todo: Sequence[ShardTask], builder: ShardBuilder, config: RunConfig
@@ -37,6 +39,7 @@ def run_ray(
 
     Raises:
         UsageError, OutputError: the builder's own.
+        WorkerLost: what died was begun again ``config.retries`` times, and died again.
         ray.exceptions.RayError: anything else that ends it.
     """
     tasks = {task.name: task for task in todo}
@@ -67,7 +70,7 @@ def run_ray(
         try:
             for row in rows.iter_rows():
                 if row["error"]:
-                    raise pickle.loads(row["error"])  # noqa: S301 -- from our own actor
+                    raise _ERRORS[row["error"]](row["message"])
                 index = ShardIndex.from_json(row["index"])
                 yield tasks[row["name"]], index
         except (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError) as error:
@@ -80,7 +83,7 @@ def run_ray(
 @contextmanager
 def _cluster(config: RayConfig) -> Iterator[None]:
     """The cluster that the configuration or the environment names, else one of this machine."""
-    address = config.address or os.environ.get("RAY_ADDRESS")
+    address = _address(config)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # tells nobody
     ours = not ray.is_initialized()
     if ours:
@@ -104,11 +107,18 @@ def _refuse_deadlock(config: RunConfig) -> None:
     """Actors that hold all processors would wait for ever for stages of their own."""
     there = ray.cluster_resources().get("CPU", 0.0)
     stage = max(config.ray.read_cpus, config.ray.encode_cpus)
-    if config.ray.stages and config.workers * config.ray.cpus + stage > there:
+    actors = config.workers
+    if _address(config.ray) is None:  # one that does not grow with its pool
+        actors = max(actors, config.ray.max_workers or 0)
+    if config.ray.stages and actors * config.ray.cpus + stage > there:
         raise UsageError(
-            f"{config.workers} actors of {config.ray.cpus:g} CPUs leave none of the cluster's "
-            f"{there:g} for a stage of {stage:g}: take fewer workers, or less of run.ray.cpus"
+            f"{actors} actors of {config.ray.cpus:g} CPUs leave none of the cluster's {there:g} "
+            f"for a stage of {stage:g}: take fewer workers, or less of run.ray.cpus"
         )
+
+
+def _address(config: RayConfig) -> str | None:
+    return config.address or os.environ.get("RAY_ADDRESS")
 
 
 class _Actor:
@@ -127,13 +137,15 @@ class _Actor:
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         (text,) = batch["task"]
         task = ShardTask.from_json(text)
-        index, error = b"", b""
+        index, error, message = b"", "", ""
         try:
             index = self._thread.submit(self._builder, task).result().to_json()
-        except (UsageError, OutputError) as raised:
+        except tuple(_ERRORS.values()) as raised:
             # Ray Data puts an error of its own in the place of what is raised here.
-            error = pickle.dumps(type(raised)(str(raised)))
-        return {"name": [task.name], "index": [index], "error": [error]}
+            error = next(name for name, kind in _ERRORS.items() if isinstance(raised, kind))
+            message = str(raised)
+        row = {"name": task.name, "index": index, "error": error, "message": message}
+        return {name: [value] for name, value in row.items()}
 
 
 class _Tasks(Executor):

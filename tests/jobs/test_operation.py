@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -92,6 +93,9 @@ def test_prometheus_may_ask_on_loopback_while_it_runs(tmp_path, unused_port):
     assert all(told["robo4d_state[building]"] == 1 for told in asked)
     sockets = Path("/proc/net/tcp").read_text()
     assert f"00000000:{unused_port:04X}" not in sockets
+    # The port is free again, and one that is not is explained.
+    with socket.create_server(("127.0.0.1", unused_port)), pytest.raises(UsageError, match="port"):
+        run_build(plan, Store.at(tmp_path / "out"), RunConfig(), port=unused_port)
 
 
 def test_too_much_quarantine_stops_the_build_with_a_report(tmp_path, sha256_of_files):
