@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,26 +12,35 @@ from robo4d.geometry import check_array
 from schemas.episode import Provenance
 
 
+# metric: z-depth in m. scaled: z-depth in m by the look of things, to be trusted up to a scale.
+# inverse: 1 / z-depth up to scale > 0 and shift (Ranftl et al. 2020, MiDaS), frame by frame.
+Kind = Literal["metric", "scaled", "inverse"]
+
+
 @dataclass(frozen=True)
 class DepthEstimate:
     """What an estimator returns.
 
     Attributes:
-        depth: (T, H, W) float32; z-depth in m if ``metric``, else affine-invariant inverse depth.
-            0 where unknown.
+        depth: (T, H, W) float32 of ``kind``; 0 where unknown.
         confidence: (T, H, W) uint8.
-        metric: whether ``depth`` is in metres.
+        kind: what the numbers of ``depth`` are.
         provenance: where it came from.
     """
 
     depth: NDArray[np.float32]
     confidence: NDArray[np.uint8]
-    metric: bool
+    kind: Kind
     provenance: Provenance
 
     def __post_init__(self) -> None:
         depth = check_array("DepthEstimate.depth", self.depth, ["T", "H", "W"])
         check_array("DepthEstimate.confidence", self.confidence, depth.shape, "u")
+
+    @property
+    def metric(self) -> bool:
+        """Whether ``depth`` is in metres as it is; if not, the robot has to say (`anchor`)."""
+        return self.kind == "metric"
 
 
 class DepthEstimator(Protocol):

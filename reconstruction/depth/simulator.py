@@ -84,4 +84,4 @@ class SimulatorDepth:
                 Reason.BAD_TRUTH, f"truth depth is {depth.shape}; the frames are {rgb.shape[:3]}"
             )
         known = np.where(depth > 0, 255, 0).astype(np.uint8)
-        return DepthEstimate(depth, known, metric=True, provenance=Provenance.SIMULATED)
+        return DepthEstimate(depth, known, "metric", Provenance.SIMULATED)
