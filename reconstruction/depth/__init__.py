@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from robo4d.geometry import check_array
 from schemas.episode import Provenance
 
-
 # metric: z-depth in m. scaled: z-depth in m by the look of things, to be trusted up to a scale.
 # inverse: 1 / z-depth up to scale > 0 and shift (Ranftl et al. 2020, MiDaS), frame by frame.
 Kind = Literal["metric", "scaled", "inverse"]
