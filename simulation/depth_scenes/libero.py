@@ -1,0 +1,320 @@
+"""Takes of LIBERO's scenes, without the things that are held out, and with others beside them."""
+
+from __future__ import annotations
+
+import copy
+import gzip
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from xml.etree import ElementTree
+
+import cv2
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from robo4d.geometry import intrinsics, invert, make_pose
+from robots.offscreen import OffscreenRenderer
+from simulation.depth_scenes import HELD_OUT_THINGS
+from simulation.depth_scenes.take import (
+    FRAMES,
+    RENDERED,
+    TAKES,
+    Take,
+    Workplace,
+    draw_views,
+    film_take,
+)
+from simulation.textures import draw_pattern
+
+_EXTRA = 7
+# robosuite shows these geom groups: group 0 holds what only collides.
+_SHOWN = (1, 2)
+# Things are thrown about on the table: half its size in m, and what they may be turned by.
+_SPREAD = (0.3, 0.35)
+_JOINT_SPREAD = np.array([0.5, 0.4, 0.3, 0.4, 0.4, 0.4, 0.9])
+_FLIP = np.diag([1.0, -1.0, -1.0])
+_DROPPED = ("actuator", "sensor", "contact", "equality", "tendon", "keyframe", "option", "size")
+
+
+@dataclass(frozen=True, eq=False)  # hashed by identity, so that it can key a cache
+class Bank:
+    """What `libero_bank` wrote.
+
+    Attributes:
+        scenes: each {"name", "model", "placements"}.
+        site: folder of installed packages that the models' files are in.
+    """
+
+    scenes: tuple[dict, ...]
+    site: Path
+
+
+@lru_cache(maxsize=1)
+def open_bank(path: Path, site: Path) -> Bank:
+    """Read a bank."""
+    tree = json.loads(gzip.decompress(Path(path).read_bytes()))
+    return Bank(tuple(tree["scenes"]), Path(site).resolve())
+
+
+def film_libero(bank: Bank, scene: int, number: int) -> Iterator[Take]:
+    """Takes of one look of a scene; ``number`` chooses colours, light, placements and cameras."""
+    rng = np.random.default_rng([7919, scene, number])
+    model = copy.copy(_compiled(bank, scene))
+    model.vis.quality.offsamples = 0
+    _repaint(model, rng)
+    _relight(model, rng)
+    placements = bank.scenes[scene]["placements"]
+    place = _workplace(model)
+    with OffscreenRenderer(model, *RENDERED, _SHOWN) as renderer:
+        for _ in range(TAKES):
+            start = placements[rng.integers(len(placements))]
+            layout = _throw(model, start, rng)
+            states = [_state(model, layout, start, rng) for _ in range(FRAMES)]
+            hands = [_body(state, "robot0_right_hand") for state in states]
+            views, K = draw_views(rng, place, hands)
+            take = film_take(renderer, states, views, K, rng)
+            if take is not None:
+                yield take
+
+
+@lru_cache(maxsize=2)
+def _compiled(bank: Bank, scene: int) -> mujoco.MjModel:
+    root = ElementTree.fromstring(bank.scenes[scene]["model"].replace("SITE", str(bank.site)))
+    for tag in _DROPPED:
+        for element in root.findall(tag):
+            root.remove(element)
+    world, assets = root.find("worldbody"), root.find("asset")
+    assert world is not None
+    assert assets is not None
+    for body in list(world.findall("body")):
+        if body.get("name", "").startswith(HELD_OUT_THINGS):
+            world.remove(body)
+    _keep_used(world, assets)
+    for k in range(_EXTRA):
+        _add_extra(world, assets, k)
+    for visual in root.iter("quality"):
+        visual.set("shadowsize", "1024")
+    return mujoco.MjModel.from_xml_string(ElementTree.tostring(root, encoding="unicode"))
+
+
+def _keep_used(world: ElementTree.Element, assets: ElementTree.Element) -> None:
+    """Without meshes, materials and textures that no geom shows."""
+    used = {(tag, e.get(tag)) for e in world.iter() for tag in ("mesh", "material") if e.get(tag)}
+    for kind in ("mesh", "material"):
+        for element in assets.findall(kind):
+            if (kind, element.get("name")) not in used:
+                assets.remove(element)
+    textures = {material.get("texture") for material in assets.findall("material")}
+    for element in assets.findall("texture"):
+        if element.get("type") != "skybox" and element.get("name") not in textures:
+            assets.remove(element)
+
+
+def _add_extra(world: ElementTree.Element, assets: ElementTree.Element, k: int) -> None:
+    """A thing of random shape, which is given its pose and colour later."""
+    rng = np.random.default_rng([104729, k])
+    shape = ("box", "cylinder", "box", "ellipsoid", "capsule", "box", "cylinder")[k % 7]
+    half = rng.uniform(0.015, 0.06, 3)
+    if shape == "capsule":
+        half[0] = min(half[0], 0.03)
+    ElementTree.SubElement(
+        assets,
+        "texture",
+        name=f"extra{k}",
+        type="cube",
+        builtin="flat",
+        width="128",
+        height="768",
+        rgb1="0.5 0.5 0.5",
+    )
+    ElementTree.SubElement(assets, "material", name=f"extra{k}", texture=f"extra{k}")
+    body = ElementTree.SubElement(world, "body", name=f"extra{k}", mocap="true")
+    ElementTree.SubElement(
+        body,
+        "geom",
+        name=f"extra{k}",
+        type=shape,
+        size=" ".join(f"{x:.4f}" for x in half),
+        group="1",
+        material=f"extra{k}",
+        contype="0",
+        conaffinity="0",
+    )
+
+
+def _repaint(model: mujoco.MjModel, rng: np.random.Generator) -> None:
+    """Other colours and patterns, on most surfaces."""
+    for k in range(model.ntex):
+        name = model.texture(k).name
+        height, width, channels = model.tex_height[k], model.tex_width[k], model.tex_nchannel[k]
+        first = model.tex_adr[k]
+        texels = model.tex_data[first : first + height * width * channels]
+        texels = texels.reshape(height, width, channels)
+        extra = name.startswith("extra")
+        if extra or rng.uniform() < 0.3:
+            texels[..., :3] = _cover(rng, height, width)
+        elif rng.uniform() < 0.7:
+            gain, level = rng.uniform(0.5, 1.4, 3), rng.uniform(-40, 40)
+            order = rng.permutation(3) if rng.uniform() < 0.4 else np.arange(3)
+            texels[..., :3] = np.clip(texels[..., order] * gain + level, 0, 255)
+    for k in range(_EXTRA):
+        geom = model.geom(f"extra{k}").id
+        scale = rng.uniform(0.6, 1.5)
+        model.geom_size[geom] = model.geom_size[geom] * scale
+        model.geom_rbound[geom] *= scale
+        model.geom_aabb[geom] *= scale
+    model.mat_specular[:] = rng.uniform(0, 0.8, model.nmat)
+    model.mat_reflectance[:] = 0
+
+
+def _cover(rng: np.random.Generator, height: int, width: int) -> NDArray[np.uint8]:
+    colour = rng.uniform(0.05, 0.95, 3)
+    pattern = draw_pattern(rng, colour) if rng.uniform() < 0.7 else None
+    if pattern is None:
+        return np.broadcast_to((255 * colour).astype(np.uint8), (height, width, 3))
+    repeats = -(-height // width)
+    square = cv2.resize(pattern, (width, min(width, height)), interpolation=cv2.INTER_LINEAR)
+    return np.tile(square, (repeats, 1, 1))[:height]
+
+
+def _relight(model: mujoco.MjModel, rng: np.random.Generator) -> None:
+    model.vis.headlight.ambient[:] = rng.uniform(0.05, 0.4)
+    model.vis.headlight.diffuse[:] = rng.uniform(0.1, 0.6)
+    model.light_diffuse[:] *= rng.uniform(0.3, 1.3, (model.nlight, 1)) * rng.uniform(
+        0.85, 1.0, (model.nlight, 3)
+    )
+    turn, _ = cv2.Rodrigues(rng.normal(0, 0.4, 3))
+    model.light_dir[:] = model.light_dir @ turn.T
+    if model.nlight and rng.uniform() < 0.4:
+        model.light_castshadow[rng.integers(model.nlight)] = 1
+
+
+def _throw(model: mujoco.MjModel, start: dict, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Where loose things lie: some as LIBERO puts them, some anywhere, some away."""
+    centre, top = _table(model)
+    out: dict[str, np.ndarray] = {}
+    for name, values in start.items():
+        if len(values) != 7 or not _has(model, mujoco.mjtObj.mjOBJ_JOINT, name):
+            continue
+        pose = np.array(values)
+        chance = rng.uniform()
+        if chance < 0.55:
+            pose[:2] = centre + rng.uniform(-1, 1, 2) * _SPREAD
+            pose[3:] = _turned(pose[3:], rng.uniform(-np.pi, np.pi))
+        elif chance < 0.65:
+            pose[2] = -5.0
+        out[name] = pose
+    for k in range(_EXTRA):
+        pose = np.zeros(7)
+        half = model.geom_size[model.geom(f"extra{k}").id]
+        shown = rng.uniform() < 0.6
+        pose[:2] = centre + rng.uniform(-1, 1, 2) * _SPREAD
+        pose[2] = top + half.max() * rng.uniform(0.5, 1.1) if shown else -5.0
+        tilt, _ = cv2.Rodrigues(rng.normal(0, 0.1 if rng.uniform() < 0.7 else 1.5, 3))
+        quat = np.empty(4)
+        mujoco.mju_mat2Quat(quat, tilt.ravel())
+        pose[3:] = _turned(quat, rng.uniform(-np.pi, np.pi))
+        out[f"extra{k}"] = pose
+    return out
+
+
+def _state(
+    model: mujoco.MjModel, layout: dict[str, np.ndarray], start: dict, rng: np.random.Generator
+) -> mujoco.MjData:
+    """The scene with the robot somewhere, and one thing perhaps moved or lifted."""
+    data = mujoco.MjData(model)
+    carried = str(rng.choice(list(layout))) if rng.uniform() < 0.6 else ""
+    for name, pose in layout.items():
+        pose = pose.copy()
+        if name == carried:
+            pose[:3] += rng.uniform([-0.1, -0.1, 0.0], [0.1, 0.1, 0.2])
+        if name.startswith("extra"):
+            mocap = model.body(name).mocapid[0]
+            data.mocap_pos[mocap], data.mocap_quat[mocap] = pose[:3], pose[3:]
+        else:
+            data.joint(name).qpos[:] = pose
+    _, top = _table(model)
+    for name, values in start.items():
+        if len(values) == 1 and _has(model, mujoco.mjtObj.mjOBJ_JOINT, name):
+            low, high = model.joint(name).range
+            free = not name.startswith("robot0") and rng.uniform() < 0.3
+            # Drawers and doors open and close.
+            data.joint(name).qpos[:] = rng.uniform(low, high) if free else values
+    opening = rng.uniform(0, 0.04)
+    data.joint("gripper0_finger_joint1").qpos[:] = opening
+    data.joint("gripper0_finger_joint2").qpos[:] = -opening
+    rest = np.concatenate([start[f"robot0_joint{j}"] for j in range(1, 8)])
+    for _ in range(20):
+        for j in range(7):
+            joint = model.joint(f"robot0_joint{j + 1}")
+            value = rest[j] + rng.normal(0, _JOINT_SPREAD[j])
+            data.joint(joint.id).qpos[:] = np.clip(value, *joint.range)
+        mujoco.mj_kinematics(model, data)
+        hand = _body(data, "robot0_right_hand")
+        if (hand @ [0, 0, 0.1, 1])[2] > top and hand[2, 3] > top + 0.03:
+            break
+    mujoco.mj_comPos(model, data)
+    mujoco.mj_camlight(model, data)
+    return data
+
+
+def _workplace(model: mujoco.MjModel) -> Workplace:
+    centre, top = _table(model)
+    data = mujoco.MjData(model)
+    mujoco.mj_kinematics(model, data)
+    mujoco.mj_comPos(model, data)
+    mujoco.mj_camlight(model, data)
+    own = []
+    for name in ("agentview", "frontview", "sideview"):
+        if _has(model, mujoco.mjtObj.mjOBJ_CAMERA, name):
+            camera = model.camera(name).id
+            pose = make_pose(data.cam_xmat[camera].reshape(3, 3) @ _FLIP, data.cam_xpos[camera])
+            # LIBERO's pictures are square: the focal length over the height.
+            own.append((pose, _square_lens(model, camera)))
+    wrist = model.camera("robot0_eye_in_hand").id
+    pose = make_pose(data.cam_xmat[wrist].reshape(3, 3) @ _FLIP, data.cam_xpos[wrist])
+    mount = invert(_body(data, "robot0_right_hand")) @ pose
+    wide = np.array([1.3, 1.4, 1.9 - top])
+    middle = np.array([*centre, top])
+    return Workplace(
+        low=middle - [0.3, 0.35, 0.0],
+        high=middle + [0.3, 0.35, 0.3],
+        room=(middle - [0.9, 1.4, -0.05], middle + np.maximum(wide, 0.9)),
+        own=tuple(own[:1] * 3 + own[1:]),  # LIBERO films from the first
+        own_hand=((mount, _square_lens(model, wrist)),),
+    )
+
+
+def _square_lens(model: mujoco.MjModel, camera: int) -> np.ndarray:
+    focal = 0.5 / np.tan(np.radians(model.cam_fovy[camera]) / 2)
+    return intrinsics(focal, focal, 0.5, 0.5)
+
+
+def _table(model: mujoco.MjModel) -> tuple[np.ndarray, float]:
+    """Centre (2,) and z of the surface that the robot works on."""
+    for name in ("table_visual", "table_collision"):
+        if _has(model, mujoco.mjtObj.mjOBJ_GEOM, name):
+            geom = model.geom(name).id
+            body = model.geom_bodyid[geom]
+            middle = model.body_pos[body] + model.geom_pos[geom]
+            return middle[:2], float(middle[2] + model.geom_size[geom, 2])
+    base = model.body("robot0_base").pos
+    return base[:2] + [0.6, 0.0], float(base[2])
+
+
+def _body(data: mujoco.MjData, name: str) -> np.ndarray:
+    return make_pose(data.body(name).xmat.reshape(3, 3), data.body(name).xpos)
+
+
+def _turned(quat: np.ndarray, yaw: float) -> np.ndarray:
+    out = np.empty(4)
+    mujoco.mju_mulQuat(out, np.array([np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)]), np.asarray(quat))
+    return out
+
+
+def _has(model: mujoco.MjModel, kind: mujoco.mjtObj, name: str) -> bool:
+    return mujoco.mj_name2id(model, kind, name) >= 0
