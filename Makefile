@@ -27,7 +27,7 @@ VENV_LIBERO ?= .venv-libero
 export ROBO4D_LIBERO_PYTHON ?= $(abspath $(VENV_LIBERO))/bin/python
 # uv installs in seconds what takes pip minutes. It reads none of pip's settings (another index, a cap
 # on versions), so they are handed on; and like pip it takes the best version that any index has.
-UV = eval "$$($(VENV)/bin/python -m pip config list | sed -En 's/\\n/ /g; s/^[^.]*\.//; \
+UV = @echo "uv makes $@"; eval "$$($(VENV)/bin/python -m pip config list | sed -En 's/\\n/ /g; s/^[^.]*\.//; \
   s/^index-url=/export UV_DEFAULT_INDEX=/p; s/^extra-index-url=/export UV_INDEX=/p; \
   s/^find-links=/export UV_FIND_LINKS=/p; s/^constraint=/export UV_CONSTRAINT=/p')"; \
   UV_INDEX_STRATEGY=unsafe-best-match $(VENV)/bin/uv --quiet
