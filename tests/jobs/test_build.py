@@ -170,7 +170,9 @@ def test_wrong_use_is_explained_with_its_exit_code(args, code, message, run_cli,
     assert "Traceback" not in done.stderr
 
 
-def test_a_full_disk_stops_the_build_and_leaves_nothing_half_written(tmp_path, run_cli, run_process):
+def test_a_full_disk_stops_the_build_and_leaves_nothing_half_written(
+    tmp_path, run_cli, run_process
+):
     write_droid(tmp_path / "data", sound(4, steps=20))
     out = tmp_path / "out"
     whole = build(run_cli, tmp_path / "data", out, *SMALL)
