@@ -85,7 +85,7 @@ slow: $(VENV)/.ready-dev libero-env
 
 reference: $(VENV)/.ready-dev $(VENV_REFERENCE)/.ready
 	ROBO4D_REFERENCE_PYTHON=$(abspath $(VENV_REFERENCE))/bin/python \
-	  $(VENV)/bin/pytest -q -m reference
+	  $(VENV)/bin/pytest -q -m reference tests/converters
 
 # Figures of the README; takes minutes.
 bench: $(VENV)/.ready-dev $(VENV_REFERENCE)/.ready
