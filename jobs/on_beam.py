@@ -20,8 +20,9 @@ from apache_beam.runners.runner import PipelineState
 
 from jobs.build import Built, WorkerLost
 from jobs.worker import begin_worker, end_with
-from pipeline.build import ShardBuilder, find_finished
+from pipeline.build import ShardBuilder, finished
 from pipeline.manifest import write_tables
+from pipeline.merge import StoredIndexes
 from pipeline.store import OutputError, Store
 from pipeline.verify import read_plan
 from schemas.config import RunConfig
@@ -75,8 +76,8 @@ def run_beam(
 
 
 def _appeared(left: dict[str, ShardTask], store: Store) -> Iterator[Built]:
-    for name, index in find_finished(list(left.values()), store).items():
-        yield left.pop(name), index
+    for task, index in finished(list(left.values()), store):
+        yield left.pop(task.name), index
 
 
 class _Process:
@@ -180,7 +181,7 @@ def assemble(pipeline: beam.Pipeline, builder: ShardBuilder, config: RunConfig) 
 def _tasks(url: str) -> list[str]:
     store = Store(url)
     shards = read_plan(store).shards
-    there = find_finished(shards, store)
+    there = {task.name for task, _ in finished(shards, store)}
     return [task.to_json() for task in shards if task.name not in there]
 
 
@@ -206,11 +207,11 @@ class _Build(beam.DoFn):
 def _merge(names: Sequence[str], url: str) -> None:
     store = Store(url)
     plan = read_plan(store)
-    found = find_finished(plan.shards, store)
+    found = {task.name for task, _ in finished(plan.shards, store)}
     lost = [name for name in names if name not in found]
     if lost or len(found) < len(plan.shards):
         raise OutputError(f"{store} lacks shards that were built: {lost[:3]}; is it shared by all?")
-    write_tables(store, plan, [found[task.name] for task in plan.shards])
+    write_tables(store, plan, StoredIndexes(store, [task.name for task in plan.shards]))
 
 
 def _here(workers: int) -> list[str]:

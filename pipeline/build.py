@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 from converters import open_source
 from converters.source import OpenedSource
 from pipeline.lineage import Lineage, lineage_of
+from pipeline.merge import AT_ONCE
 from pipeline.retries import again, read_input, said, store_errors
 from pipeline.samples import LiftedSample, Renderers, encode_samples, lift_sample, manifest_row
 from pipeline.setup import Prepared, pools, prepare, solve_pool
@@ -37,27 +38,33 @@ _log = logging.getLogger("robo4d.build")
 _one_thread = threadpool_limits.wrap(limits=1)
 
 
-def find_finished(tasks: Sequence[ShardTask], store: Store) -> dict[str, ShardIndex]:
-    """Indexes, by name, of the shards that are built already, by the same plan, configuration and
-    code.
+def finished(tasks: Sequence[ShardTask], store: Store) -> Iterator[tuple[ShardTask, ShardIndex]]:
+    """The shards that are built already, by the same plan, configuration and code, and their
+    indexes, of which few are in memory at once.
 
     Raises:
         OutputError: the store does not answer.
     """
     with store.explained():
         there = store.names()
-        tasks = [task for task in tasks if {_tar(task), _index(task)} <= there.keys()]
-        contents = _read_all(store, [_index(task) for task in tasks])
-    found = {}
-    for task, content in zip(tasks, contents, strict=True):
-        try:
-            index = ShardIndex.from_json(content or b"")
-        except FormatError:
-            continue
-        whole = there[_tar(task)] == index.size
-        if whole and index.build.get("fingerprint") == task.fingerprint:
-            found[task.name] = index
-    return found
+    tasks = [task for task in tasks if {_tar(task), _index(task)} <= there.keys()]
+    for start in range(0, len(tasks), AT_ONCE):
+        some = tasks[start : start + AT_ONCE]
+        with store.explained():
+            contents = _read_all(store, [_index(task) for task in some])
+        for task, content in zip(some, contents, strict=True):
+            try:
+                index = ShardIndex.from_json(content or b"")
+            except FormatError:
+                continue
+            whole = there[_tar(task)] == index.size
+            if whole and index.build.get("fingerprint") == task.fingerprint:
+                yield task, index
+
+
+def find_finished(tasks: Sequence[ShardTask], store: Store) -> dict[str, ShardIndex]:
+    """`finished`, by name and all at once."""
+    return {task.name: index for task, index in finished(tasks, store)}
 
 
 def _read_all(store: Store, names: Sequence[str]) -> Sequence[bytes | None]:

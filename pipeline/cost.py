@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -16,6 +15,7 @@ from typing import TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from pipeline.schedule import EFFICIENT, efficiency, efficient_size, makespan
 from schemas.config import BuildConfig
 from schemas.plan import BuildPlan, EpisodeRef, PlannedSource, ShardTask
 from schemas.reasons import UsageError
@@ -171,11 +171,20 @@ class SourceCost:
 
 @dataclass(frozen=True)
 class PlanCost:
-    """`SourceCost` of every source; ``wall_hours`` of ``workers`` with a core each, together."""
+    """`SourceCost` of every source, together; None is unknown.
+
+    Attributes:
+        wall_hours: of ``workers`` with a core each.
+        efficiency: share of that time in which they have a shard to build, 0 to 1.
+        episodes_a_shard: a ``shard.episodes`` by which that is at least `EFFICIENT`; None too where
+            it is as planned, or no size gives it.
+    """
 
     sources: tuple[SourceCost, ...]
     workers: int
     wall_hours: float | None
+    efficiency: float | None
+    episodes_a_shard: int | None
     prices: Prices
 
 
@@ -189,6 +198,7 @@ def estimate(
     """What the shards of ``plan`` that ``previous`` does not have will take and cost."""
     there = set() if previous is None else {task.fingerprint for task in previous.shards}
     seconds: list[float] | None = []
+    runs: dict[tuple[str, str], list[float]] = {}  # s of each record, by source and split
     costs = []
     for origin in plan.sources:
         rate = rates.of(origin.source, origin.layout, origin.twin, plan.config)
@@ -198,9 +208,17 @@ def estimate(
         if rate is None and new:
             seconds = None
         elif rate is not None and seconds is not None:
-            seconds += [sum(_seconds(task, rate, plan.config)) for task in new]
-    wall = None if seconds is None else _wall(sorted(seconds, reverse=True), workers) / _HOUR
-    return PlanCost(tuple(costs), workers, wall, prices)
+            for task in new:
+                each = _seconds(task, rate, plan.config)
+                seconds.append(sum(each))
+                runs.setdefault((task.source, task.split), []).extend(each)
+    if seconds is None:
+        return PlanCost(tuple(costs), workers, None, None, None, prices)
+    wall, busy = makespan(sorted(seconds, reverse=True), workers), efficiency(seconds, workers)
+    better = None
+    if busy < EFFICIENT:
+        better = efficient_size(list(runs.values()), plan.config.shard.episodes, workers)
+    return PlanCost(tuple(costs), workers, wall / _HOUR, busy, better, prices)
 
 
 def _seconds(task: ShardTask, rate: Rate, config: BuildConfig) -> list[float]:
@@ -231,14 +249,6 @@ def longest_first(plan: BuildPlan, tasks: Iterable[ShardTask]) -> list[ShardTask
         mean = sum(sizes) / max(len(sizes), 1) / 1e6
         means[source.source] = rate.cpu_s + solve * rate.camera_cpu_s + rate.cpu_s_per_mb * mean
     return sorted(tasks, key=lambda task: -means[task.source] * len(task.refs))
-
-
-def _wall(seconds: Iterable[float], workers: int) -> float:
-    """When the last of ``workers`` ends, who take shards in this order."""
-    ends = [0.0] * workers
-    for one in seconds:
-        heapq.heapreplace(ends, ends[0] + one)
-    return max(ends)
 
 
 def _source_cost(

@@ -18,7 +18,9 @@ one of 8 shifted grids, and hashes that differ in 5 bits agree in one of 6 parts
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from array import array
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
 
@@ -38,17 +40,21 @@ _PARTS = tuple(
 )
 
 
-def find_duplicates(sketches: Sequence[EpisodeSketch]) -> list[DuplicatePair]:
+def find_duplicates(sketches: Iterable[EpisodeSketch]) -> list[DuplicatePair]:
     """For each episode that repeats one before it, that one: the first with the same content, else
     the first near one that is no duplicate itself. In the order given.
     """
     first: dict[str, int] = {}
-    exact = {
-        n: there
-        for n, sketch in enumerate(sketches)
-        if (there := first.setdefault(sketch.content, n)) != n
-    }
-    views = _Views.of(sketches, exact)
+    exact: dict[int, int] = {}
+    ids, splits, gathered = [], [], _Gathered()
+    for n, sketch in enumerate(sketches):
+        ids.append(sketch.episode_id)
+        splits.append(sys.intern(sketch.split))
+        if (there := first.setdefault(sketch.content, n)) != n:
+            exact[n] = there
+        gathered.add(n, sketch, n not in exact)
+    views = gathered.views()
+    del first, gathered
     near = _near(views)
     pairs = []
     for n in sorted(exact.keys() | near.keys()):
@@ -56,10 +62,10 @@ def find_duplicates(sketches: Sequence[EpisodeSketch]) -> list[DuplicatePair]:
         pairs.append(
             DuplicatePair(
                 kind="exact" if n in exact else "near",
-                episode_id=sketches[n].episode_id,
-                duplicate_of=sketches[of].episode_id,
-                split=sketches[n].split,
-                split_of_first=sketches[of].split,
+                episode_id=ids[n],
+                duplicate_of=ids[of],
+                split=splits[n],
+                split_of_first=splits[of],
                 path_mm=0.0 if n in exact else round(float(views.path_mm(n, [of])[0]), 1),
                 frame_bits=0 if n in exact else views.frame_bits(n, of),
             )
@@ -83,21 +89,6 @@ class _Views:
     owner: NDArray[np.int64]
     hashes: NDArray[np.uint64]
 
-    @classmethod
-    def of(cls, sketches: Sequence[EpisodeSketch], left_out: dict[int, int]) -> _Views:
-        """Views that can be compared, but those of ``left_out``."""
-        text = "".join(sketch.path for sketch in sketches)
-        paths = np.frombuffer(bytes.fromhex(text), "<i2").astype(np.float32).reshape(-1, POINTS, 3)
-        lengths = np.linalg.norm(np.diff(paths, axis=1), axis=2).sum(axis=1)
-        views = [
-            (n, int(found, 16))
-            for n, sketch in enumerate(sketches)
-            if lengths[n] > 0 and n not in left_out
-            for found in sketch.frames.values()
-        ]
-        owner = np.array([n for n, _ in views], np.int64)
-        return cls(paths, lengths, owner, np.array([found for _, found in views], np.uint64))
-
     def path_mm(self, n: int, others: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
         """Root mean square distance of an episode's 16 points from each other's."""
         gap = self.paths[others] - self.paths[n]
@@ -110,6 +101,27 @@ class _Views:
             self.hashes[slice(*np.searchsorted(self.owner, [k, k + 1]))] for k in (n, other)
         )
         return int(np.bitwise_count(mine[:, None] ^ theirs).min())
+
+
+class _Gathered:
+    """Sketches as they come, a tenth of what they are as objects."""
+
+    def __init__(self) -> None:
+        self._paths, self._owner, self._hashes = bytearray(), array("q"), array("Q")
+
+    def add(self, episode: int, sketch: EpisodeSketch, compared: bool) -> None:
+        self._paths += bytes.fromhex(sketch.path)
+        for found in sketch.frames.values() if compared else ():
+            self._owner.append(episode)
+            self._hashes.append(int(found, 16))
+
+    def views(self) -> _Views:
+        """Those that can be compared."""
+        paths = np.frombuffer(self._paths, "<i2").astype(np.float32).reshape(-1, POINTS, 3)
+        lengths = np.linalg.norm(np.diff(paths, axis=1), axis=2).sum(axis=1)
+        owner = np.frombuffer(self._owner, np.int64)
+        moves = lengths[owner] > 0
+        return _Views(paths, lengths, owner[moves], np.frombuffer(self._hashes, np.uint64)[moves])
 
 
 def _near(views: _Views) -> dict[int, int]:
@@ -141,7 +153,7 @@ def _match(views: _Views, episode: int, pairs: set[tuple[int, int]]) -> int | No
     return int(close[0]) if len(close) else None
 
 
-def _buckets(views: _Views) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _buckets(views: _Views) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """(views, their buckets) by view, leaving out what is alone in its bucket."""
     members, buckets, count = [], [], 0
     centres = views.paths.mean(axis=1)[views.owner]
@@ -155,8 +167,10 @@ def _buckets(views: _Views) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
             key = place << np.uint64(16) | (views.hashes >> np.uint64(low)) & np.uint64(mask)
             _, inverse, size = np.unique(key, return_inverse=True, return_counts=True)
             shared = np.flatnonzero(size[inverse] > 1)
-            members.append(shared)
-            buckets.append(inverse[shared] + count)
+            # There are many, but never 2^31: 48 buckets a view.
+            members.append(shared.astype(np.int32))
+            buckets.append((inverse[shared] + count).astype(np.int32))
             count += len(size)
-    order = np.argsort(np.concatenate(members), kind="stable")
-    return np.concatenate(members)[order], np.concatenate(buckets)[order]
+    all_members, all_buckets = np.concatenate(members), np.concatenate(buckets)
+    order = np.argsort(all_members, kind="stable")
+    return all_members[order], all_buckets[order]

@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 import tarfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
-from pipeline.manifest import PLAN, STATS, TABLES, merge, read_table
-from pipeline.stats import stats_json
+from pydantic import BaseModel
+
+from pipeline.manifest import DUPLICATES, MANIFEST, PLAN, QUARANTINE, STATS, table_rows
+from pipeline.merge import StoredIndexes, Tables, merge
+from pipeline.stats import Counts, stats_json
 from pipeline.store import Store
 from robo4d import Robo4dError
 from robo4d.reader import Dataset, Sample
@@ -17,6 +21,8 @@ from robo4d.sample import MEMBER_OF_FIELD, check_fields, sample_key
 from robo4d.shard import INDEX_SUFFIX, ShardIndex
 from schemas.plan import BuildPlan
 from schemas.reasons import UsageError
+
+_Place = tuple[str, str, int]  # source, file, record
 
 
 @dataclass
@@ -60,7 +66,7 @@ def verify(store: Store, progress: Callable[[int, int], None] | None = None) -> 
     """
     plan = read_plan(store)
     verdict = Verdict(episodes_planned=plan.episodes)
-    indexes: list[ShardIndex] = []
+    readable: list[str] = []
     sizes = store.names()
     for number, task in enumerate(plan.shards):
         if progress is not None:
@@ -70,7 +76,7 @@ def verify(store: Store, progress: Callable[[int, int], None] | None = None) -> 
             if index.build.get("fingerprint") != task.fingerprint:
                 verdict.problems.append(f"{task.name}: built by another plan or other code")
             _verify_shard(store, index, sizes.get(index.shard), verdict)
-            indexes.append(index)
+            readable.append(task.name)
         except OSError as error:
             verdict.problems.append(f"{task.name}: cannot be read: {error}")
         except Robo4dError as error:
@@ -78,7 +84,7 @@ def verify(store: Store, progress: Callable[[int, int], None] | None = None) -> 
     tars = {name.removesuffix(".tar") for name in sizes if name.endswith(".tar")}
     extra = tars - {task.name for task in plan.shards}
     verdict.problems += [f"{name}.tar is in no plan" for name in sorted(extra)]
-    _verify_counts(store, plan, indexes, verdict)
+    _verify_counts(store, plan, merge(StoredIndexes(store, readable)), verdict)
     return verdict
 
 
@@ -124,13 +130,17 @@ def _verify_sample(sample: Sample) -> None:
             raise Robo4dError(f"{name} is {said['provenance']} in meta; the member says otherwise")
 
 
-def _verify_counts(
-    store: Store, plan: BuildPlan, indexes: list[ShardIndex], verdict: Verdict
-) -> None:
-    tables = merge(indexes)
-    rows, quarantine = tables.rows, tables.quarantine
-    built = {(row.source, row.file, row.record) for row in rows}
-    aside = Counter((row.source, row.file, row.record) for row in quarantine)
+def _verify_counts(store: Store, plan: BuildPlan, tables: Tables, verdict: Verdict) -> None:
+    built: set[_Place] = set()
+    aside: Counter[_Place] = Counter()
+    keys: set[str] = set()
+    rows, counts = 0, Counts()
+    for shard in tables.shards():
+        counts.add(shard)
+        built.update((row.source, row.file, row.record) for row in shard.rows)
+        aside.update((row.source, row.file, row.record) for row in shard.quarantine)
+        keys.update(row.key for row in shard.rows)
+        rows += len(shard.rows)
     planned = {(task.source, ref.file, ref.record) for task in plan.shards for ref in task.refs}
     verdict.episodes_built, verdict.episodes_quarantined = len(built), len(aside)
     for what, refs in (
@@ -142,19 +152,27 @@ def _verify_counts(
         verdict.problems += [
             f"{source}: record {n} of {file} is {what}" for source, file, n in sorted(refs)
         ]
-    if len({row.key for row in rows}) != len(rows):
+    if len(keys) != rows:
         verdict.problems.append("two samples share a key")
-    for name, (field_of_tables, _) in TABLES.items():
-        expected = [row.model_dump(mode="json") for row in getattr(tables, field_of_tables)]
-        try:
-            same = read_table(store, name) == expected
-        except (OSError, ValueError) as error:
-            verdict.problems.append(f"{name} cannot be read: {error}")
-            continue
-        if not same:
-            verdict.problems.append(f"{name} differs from the shards' own indexes")
+    for name, expected in (
+        (MANIFEST, tables.rows),
+        (QUARANTINE, tables.quarantine),
+        (DUPLICATES, tables.duplicates),
+    ):
+        _verify_table(store, name, expected, verdict)
     try:
-        if store.read(STATS) != stats_json(plan, tables, indexes):
+        if store.read(STATS) != stats_json(counts.report(plan, tables.duplicates)):
             verdict.problems.append(f"{STATS} differs from the shards' own indexes")
     except OSError as error:
         verdict.problems.append(f"{STATS} cannot be read: {error}")
+
+
+def _verify_table(store: Store, name: str, expected: Iterable[BaseModel], verdict: Verdict) -> None:
+    told = (row.model_dump(mode="json") for row in expected)
+    try:
+        same = all(one == other for one, other in zip_longest(table_rows(store, name), told))
+    except (OSError, ValueError) as error:
+        verdict.problems.append(f"{name} cannot be read: {error}")
+        return
+    if not same:
+        verdict.problems.append(f"{name} differs from the shards' own indexes")

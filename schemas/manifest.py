@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -103,12 +102,3 @@ class DuplicatePair(_Row):
     split_of_first: str
     path_mm: float  # root mean square over 16 points
     frame_bits: int  # of 64, where their cameras agree best
-
-
-@dataclass(frozen=True)
-class Tables:
-    """The rows of every table."""
-
-    rows: list[ManifestRow]
-    quarantine: list[QuarantineRecord]
-    duplicates: list[DuplicatePair]

@@ -10,11 +10,13 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 from s3_server import Faults, S3Server, s3_server
+from typer.testing import CliRunner
 
 import robots  # noqa: F401  chooses the OpenGL before any test imports mujoco
 
@@ -67,8 +69,24 @@ def libero_site() -> Path:
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def _cli(cache: Path) -> Run:
-    """The real command in a process of its own, with a cache of its own."""
+def _here(cache: Path) -> Run:
+    """The command within this process, with a cache of its own: most tests are about what happens
+    after the 3 s that a process of its own takes to import everything.
+    """
+    runner = CliRunner(env={"ROBO4D_CACHE": str(cache), "COLUMNS": "200"})
+
+    def run(*args: object) -> subprocess.CompletedProcess[str]:
+        from jobs.cli import app
+
+        with chdir(REPO):
+            done = runner.invoke(app, list(map(str, args)), catch_exceptions=False)
+        return subprocess.CompletedProcess(args, done.exit_code, done.stdout, done.stderr)
+
+    return run
+
+
+def _process(cache: Path) -> Run:
+    """The command in a process of its own, as a user runs it."""
 
     def run(*args: object) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -86,14 +104,20 @@ def _cli(cache: Path) -> Run:
 
 @pytest.fixture
 def run_cli(tmp_path: Path) -> Run:
-    """The `robo4d` command."""
-    return _cli(tmp_path / "cache")
+    """The `robo4d` command, in this process."""
+    return _here(tmp_path / "cache")
 
 
 @pytest.fixture(scope="session")
 def run_cli_session(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The same, for fixtures that outlive a test."""
-    return _cli(tmp_path_factory.mktemp("cache"))
+    return _here(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def run_process(tmp_path: Path) -> Run:
+    """The `robo4d` command in a process of its own."""
+    return _process(tmp_path / "cache")
 
 
 @pytest.fixture(scope="session")
@@ -129,12 +153,13 @@ def made_once(session_folder: Path) -> MadeOnce:
 
 
 @pytest.fixture(scope="session")
-def cli_twin(made_once: MadeOnce, run_cli_session: Run) -> Callable[[str, int], Path]:
+def cli_twin(made_once: MadeOnce, session_folder: Path) -> Callable[[str, int], Path]:
     """The twin of a source with so many episodes, made by the real command: its data set folder."""
 
     def twin(source: str, episodes: int) -> Path:
         def make(out: Path) -> None:
-            done = run_cli_session("twin", "-s", source, "--out", out, "--episodes", episodes)
+            run = _process(session_folder / "cache")
+            done = run("twin", "-s", source, "--out", out, "--episodes", episodes)
             assert done.returncode == 0, done.stderr
             (out.parent / f"{out.name}.says").write_text(done.stdout)
 
@@ -151,11 +176,12 @@ def droid_twin(cli_twin: Callable[[str, int], Path]) -> Path:
 
 
 @pytest.fixture(scope="session")
-def built_droid_twin(droid_twin: Path, made_once: MadeOnce, run_cli_session: Run) -> Path:
+def built_droid_twin(droid_twin: Path, made_once: MadeOnce, session_folder: Path) -> Path:
     """The folder of its build as the command makes it unasked; ``stderr.txt`` is beside it."""
 
     def build(folder: Path) -> None:
-        done = run_cli_session("build", "-s", "droid", "-d", droid_twin, "-o", folder / "out")
+        run = _process(session_folder / "cache")
+        done = run("build", "-s", "droid", "-d", droid_twin, "-o", folder / "out")
         assert done.returncode == 0, done.stderr
         (folder / "stderr.txt").write_text(done.stderr)
 

@@ -38,7 +38,7 @@ def build(run_cli, data, out, *args):
     return run_cli("build", "--source", "droid", "--data", data, "--out", out, *quick, *args)
 
 
-def test_every_episode_is_built_or_quarantined_and_the_build_verifies(run_cli, tmp_path):
+def test_every_episode_is_built_or_quarantined_and_the_build_verifies(run_process, tmp_path):
     records = sound(5)
     bad = droid_values(8, "Bad")
     bad["steps/observation/joint_position"][2, 1] = np.nan
@@ -46,7 +46,7 @@ def test_every_episode_is_built_or_quarantined_and_the_build_verifies(run_cli, t
     write_droid(tmp_path / "data", records)
     out = tmp_path / "out"
     done = build(
-        run_cli,
+        run_process,
         tmp_path / "data",
         out,
         *SMALL,
@@ -67,7 +67,7 @@ def test_every_episode_is_built_or_quarantined_and_the_build_verifies(run_cli, t
         sample = data[row["key"]]
         assert (sample.meta["camera"], len(sample.rgb)) == (row["camera"], row["frames"])
         assert row["depth_from"] == row["camera_from"] == "absent"
-    verdict = run_cli("verify", out, "--json")
+    verdict = run_process("verify", out, "--json")
     assert verdict.returncode == 0, verdict.stderr
     assert json.loads(verdict.stdout)["problems"] == []
 
@@ -170,7 +170,9 @@ def test_wrong_use_is_explained_with_its_exit_code(args, code, message, run_cli,
     assert "Traceback" not in done.stderr
 
 
-def test_a_full_disk_stops_the_build_and_leaves_nothing_half_written(tmp_path, run_cli):
+def test_a_full_disk_stops_the_build_and_leaves_nothing_half_written(
+    tmp_path, run_cli, run_process
+):
     write_droid(tmp_path / "data", sound(4, steps=20))
     out = tmp_path / "out"
     whole = build(run_cli, tmp_path / "data", out, *SMALL)
@@ -181,7 +183,7 @@ def test_a_full_disk_stops_the_build_and_leaves_nothing_half_written(tmp_path, r
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, limit[1]))
     try:
-        done = build(run_cli, tmp_path / "data", out, *SMALL)
+        done = build(run_process, tmp_path / "data", out, *SMALL)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     assert done.returncode == 1, done.stderr

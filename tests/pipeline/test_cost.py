@@ -187,6 +187,24 @@ def test_the_printed_object_and_table_say_the_same(capsys):
     assert "unknown" in capsys.readouterr().out
 
 
+def test_workers_that_would_wait_are_told_of_and_of_the_size_that_keeps_them_busy(capsys):
+    from jobs._plan import print_cost
+
+    plan = plan_of({"train": [EpisodeRef("f", n, 0, 1_000_000) for n in range(96)]})
+    cost = estimate(plan, Rates(rates=(RATE,)), PRICES, 6)
+    assert len(plan.shards) == 2
+    assert cost.efficiency == pytest.approx(1 / 3)
+    print_cost(cost)
+    assert f"--set shard.episodes={cost.episodes_a_shard} keeps" in capsys.readouterr().err
+    size = f"shard.episodes={cost.episodes_a_shard}"
+    again = plan_of({"train": plan.shards[0].refs + plan.shards[1].refs}, [size])
+    assert estimate(again, Rates(rates=(RATE,)), PRICES, 6).efficiency >= 0.9
+    print_cost(estimate(plan, Rates(rates=(RATE,)), PRICES, 1000))
+    assert "take fewer workers" in " ".join(capsys.readouterr().err.split())
+    print_cost(estimate(plan, Rates(rates=(RATE,)), PRICES, 2))
+    assert "note: 2 workers" not in capsys.readouterr().err
+
+
 def test_a_fit_finds_the_parts_that_times_were_made_of():
     from benchmarks.rates import Measured, fit
 
