@@ -63,7 +63,7 @@ from schemas.video import VideoFrames
 
 _WRIST = "wrist_image_left"
 # m between a camera's lenses, by Stereolabs' data sheets: DROID has ZED 2 on tripods and a ZED Mini
-# on the wrist (Khazatsky et al. 2024, section 3). One camera's own may differ by a hundredth.
+# on the wrist (Khazatsky et al. 2024). Each one's own calibration is not published as files here.
 _BASELINE, _WRIST_BASELINE = 0.12, 0.063
 
 

@@ -18,8 +18,8 @@ from schemas.reasons import EpisodeError, Reason
 # Views that are turned against each other by more have little in common.
 _LEAST_ALIGNED = math.cos(math.radians(30))
 # Pixels compared at once, and what a step of one disparity and of more costs (P1 and P2 of
-# Hirschmueller 2008): the best of those tried on rendered pairs with and without noise; OpenCV's
-# example, which has 8 and 32, blurs more.
+# Hirschmueller 2008). On rendered pairs an eighth less error than by the 8 and 32 of OpenCV's
+# example; with strong noise (3 grey levels) a twelfth more.
 _BLOCK = 5
 _SMALL_STEP, _LARGE_STEP = 5 * _BLOCK**2, 20 * _BLOCK**2
 # The best disparity must beat all others but its neighbours by so many percent.

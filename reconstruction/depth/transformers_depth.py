@@ -18,8 +18,7 @@ from reconstruction.depth.batches import in_batches
 from schemas.episode import Provenance
 from schemas.reasons import UsageError
 
-# At 518 pixels Depth Anything's largest encoder (ViT-L) takes some 1 GB for each; where that is too
-# much, `in_batches` halves.
+# Not measured: where it is too many, `in_batches` halves.
 _BATCH = 8
 _FAMILY = "a depth network (Depth Anything, Depth Pro, ZoeDepth)"
 
@@ -77,8 +76,8 @@ class TransformersDepth:
         if "field_of_view" in outputs:
             outputs.field_of_view = outputs.field_of_view.float()
         if focal is not None and self.network.config.model_type == "depth_pro":
-            # Depth Pro's depth goes by width over focal length (Bochkovskii et al. 2024, section
-            # 3.2); its processor takes that as the field of view across, in degrees.
+            # Depth Pro's depth goes by width over focal length (Bochkovskii et al. 2024); its
+            # processor takes that as the field of view across, in degrees.
             across = np.degrees(2 * np.arctan(width / (2 * focal)))
             outputs.field_of_view = torch.full((count,), across, device=device)
         # By place, since ZoeDepth's names the sizes otherwise: as transformers' own pipeline does.
@@ -93,7 +92,7 @@ def open_depth(model: str, *, batch: int = _BATCH, compiled: bool = False) -> Tr
 
     Args:
         batch: most frames at once.
-        compiled: by `torch.compile`, which takes a minute and pays off over many clips of a size.
+        compiled: by `torch.compile`, anew for each size of frames; pays off over many clips.
 
     Raises:
         UsageError: see `Checkpoint.load`; or it does not say what its numbers mean.
