@@ -169,9 +169,14 @@ def inside(folder: Path, file: Path) -> Path:
     return file
 
 
-def record_sha256(folder: Path, metadata: Metadata) -> str:
+def stereo_file(video: Path) -> Path:
+    """Where a recording's two views side by side are published, if they are."""
+    return video.with_name(f"{video.stem}-stereo.mp4")
+
+
+def record_sha256(folder: Path, metadata: Metadata, *, stereo: bool = False) -> str:
     """Over the name and sha256 of each file of an episode that is read, in this order: log,
-    metadata, and of each camera its video and the video's times.
+    metadata, of each camera its video and the video's times, and with ``stereo`` both views.
     """
     videos = [
         folder / "recordings" / "MP4" / f"{serial}.mp4" for serial in metadata.serials.values()
@@ -182,6 +187,7 @@ def record_sha256(folder: Path, metadata: Metadata) -> str:
         folder / "trajectory.h5",
         folder / f"metadata_{metadata.uuid}.json",
         *(file for pair in zip(videos, times, strict=True) for file in pair if file.is_file()),
+        *(file for file in map(stereo_file, videos) if stereo and file.is_file()),
     ):
         with file.open("rb") as stream:
             content = hashlib.file_digest(stream, "sha256").hexdigest()

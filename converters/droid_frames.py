@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from schemas.images import check_size
 from schemas.reasons import EpisodeError, Reason
+from schemas.video import RightHalf, VideoFrames
 
 _MAX_FRAMES = 200_000
 
@@ -76,6 +77,28 @@ def probe_video(path: Path) -> Video:
     if count == 0:
         raise EpisodeError(Reason.UNDECODABLE_IMAGE, f"{path.name} holds no frame")
     return Video(count, size)
+
+
+def right_view(file: Path, left: Video, frame_of_step: NDArray[np.int64]) -> RightHalf:
+    """The right view of a recording, from the file of both side by side.
+
+    Args:
+        left: the recording of the left view.
+        frame_of_step: (T,) frame numbers, of either file.
+
+    Raises:
+        EpisodeError: it cannot be read, or is not of as many frames, twice as wide.
+    """
+    both = probe_video(file)
+    height, width = left.size
+    wanted = Video(left.frames, (height, 2 * width))
+    if both != wanted:
+        raise EpisodeError(
+            Reason.WRONG_SHAPE,
+            f"{file.name} has {both.frames} frames of {both.size}; expected {wanted.frames} of "
+            f"{wanted.size}, both views side by side",
+        )
+    return RightHalf(VideoFrames(str(file), frame_of_step))
 
 
 def align_frames(

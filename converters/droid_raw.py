@@ -2,9 +2,10 @@
 
 Read: ``trajectory.h5`` (state, actions, timestamps, camera types; extrinsics and intrinsics as
 starts, see `DroidRawSource.start_poses`), ``metadata_<uuid>.json`` (uuid, serials, success,
-current_task), ``recordings/MP4/<serial>.mp4`` (the left view) and its ``_timestamps.json``.
+current_task), ``recordings/MP4/<serial>.mp4`` (the left view) and its ``_timestamps.json``; with
+``stereo``, ``<serial>-stereo.mp4`` (left and right view side by side).
 
-Dropped, and why: ``<serial>-stereo.mp4`` and ``recordings/SVO`` (the right view is not used);
+Dropped, and why: ``recordings/SVO`` (needs the vendor's SDK);
 ``joint_velocities``, ``joint_torques_*``, ``motor_torques_measured`` and ``prev_*`` of the robot's
 state, ``action/robot_state`` (the same state again), ``controller_info`` but for
 ``movement_enabled``, the other timestamps, ``observation/image`` and the file's attributes (user,
@@ -34,6 +35,7 @@ from converters._droid_folder import (
     read_metadata,
     record_sha256,
     recorded_times,
+    stereo_file,
 )
 from converters._droid_log import ACTION_COLUMNS, Log, StartPose, read_log, source_extrinsics
 from converters._hdf5 import NumberFile
@@ -43,16 +45,26 @@ from converters.droid_calibration import (
     keep_of_steps,
     read_calibration,
 )
-from converters.droid_frames import Video, align_frames, probe_video
+from converters.droid_frames import Video, align_frames, probe_video, right_view
 from robo4d import ShapeError
 from robo4d.geometry import make_pose
-from schemas.episode import CameraStream, Episode, Origin, Provenance, RobotTrajectory
+from schemas.episode import (
+    CameraStream,
+    Episode,
+    Origin,
+    Provenance,
+    RightView,
+    RobotTrajectory,
+)
 from schemas.plan import EpisodeRef, Groups
 from schemas.reasons import EpisodeError, Reason, UsageError
 from schemas.truth import TWIN_MARK
 from schemas.video import VideoFrames
 
 _WRIST = "wrist_image_left"
+# m between a camera's lenses, by Stereolabs' data sheets: DROID has ZED 2 on tripods and a ZED Mini
+# on the wrist (Khazatsky et al. 2024). Each one's own calibration is not published as files here.
+_BASELINE, _WRIST_BASELINE = 0.12, 0.063
 
 
 @dataclass(frozen=True)
@@ -62,12 +74,14 @@ class DroidRawSource:
     Attributes:
         calibration: the post-hoc files; empty where none are given.
         trust_order: see `converters.droid_frames.align_frames`.
+        stereo: offer right views, where they are published.
     """
 
     root: str
     calibration: CalibrationIndex
     description: str = ""
     trust_order: bool = False
+    stereo: bool = False
     layout: str = "raw"
     joined: str = ""  # each ref covers its own annotations
     name: str = "droid_raw"
@@ -206,7 +220,9 @@ class DroidRawSource:
             licence=droid.LICENCE,
             citation=droid.CITATION,
             origin=Origin(
-                folder.relative_to(self.root).as_posix(), 0, record_sha256(folder, metadata)
+                folder.relative_to(self.root).as_posix(),
+                0,
+                record_sha256(folder, metadata, stereo=self.stereo),
             ),
             twin=self.twin,
             aliases=(metadata.uuid,),
@@ -240,7 +256,7 @@ class DroidRawSource:
             )
             frames[name] = aligned.frame_of_row
             notes += [aligned.note] if aligned.note else []
-            if video.with_name(f"{serial}-stereo.mp4").exists():
+            if not self.stereo and stereo_file(video).exists():
                 notes.append(f"{name}: the right view in {serial}-stereo.mp4 is not used")
         framed = np.min(list(frames.values()), axis=0) >= 0
         rows = np.flatnonzero(framed)
@@ -258,8 +274,20 @@ class DroidRawSource:
                 calibration = self.calibration.lookup(
                     serial, videos[name].size, uuid=metadata.uuid, path=path
                 )
+            right = None
+            both = stereo_file(Path(files[name]))
+            if self.stereo and both.exists():
+                try:
+                    half = right_view(inside(folder, both), videos[name], frames[name][rows])
+                    right = RightView(half, _WRIST_BASELINE if name == _WRIST else _BASELINE)
+                except EpisodeError as error:  # the left view is whole
+                    notes.append(f"{name}: the right view is not used: {error}")
             streams[name] = CameraStream(
-                name, VideoFrames(files[name], frames[name][rows]), calibration, setup=setup
+                name,
+                VideoFrames(files[name], frames[name][rows]),
+                calibration,
+                setup=setup,
+                right=right,
             )
         return streams, rows, notes
 
@@ -270,12 +298,13 @@ def is_droid_raw(data: str) -> bool:
 
 
 def open_droid_raw(
-    data: str, annotations: str | None = None, *, trust_order: bool = False
+    data: str, annotations: str | None = None, *, trust_order: bool = False, stereo: bool = False
 ) -> DroidRawSource:
     """Open the raw release at or below ``data``.
 
     Args:
         annotations: folder of the post-hoc files (`droid_calibration`); None looks beside the labs.
+        stereo: offer the right views too; else they are not opened.
 
     Raises:
         UsageError: nothing there, several, or a URL.
@@ -292,4 +321,4 @@ def open_droid_raw(
     calibration = CalibrationIndex()
     if annotations is not None or has_annotations(root):
         calibration = read_calibration(root if annotations is None else Path(annotations))
-    return DroidRawSource(str(root), calibration, description(root), trust_order)
+    return DroidRawSource(str(root), calibration, description(root), trust_order, stereo)

@@ -74,6 +74,19 @@ class DepthSource(Protocol):
 
 
 @dataclass(frozen=True)
+class RightView:
+    """What a stereo camera's right lens saw: same size and K as the left one's, rows that match.
+
+    Attributes:
+        frames: one a step.
+        baseline: m between the lenses.
+    """
+
+    frames: FrameSource
+    baseline: float
+
+
+@dataclass(frozen=True)
 class CameraStream:
     """One camera's frames, one a step; decoded only when asked.
 
@@ -82,6 +95,7 @@ class CameraStream:
         depth: where the source itself knows depth exactly (a simulator's stored states).
         setup: what it shares with the same device in other episodes that stood in one place, as
             far as the source tells; empty where it says nothing.
+        right: of a stereo camera, whose left view ``frames`` are.
     """
 
     name: str
@@ -89,10 +103,14 @@ class CameraStream:
     calibration: Calibration | None = None
     depth: DepthSource | None = None
     setup: str = ""
+    right: RightView | None = None
 
     def __post_init__(self) -> None:
         if len(self.frames) == 0:
             raise ShapeError(f"CameraStream.frames of {self.name!r} is empty; expected one a step")
+        if self.right is not None and len(self.right.frames) != len(self.frames):
+            counts = f"{len(self.right.frames)} right frames and {len(self.frames)} left ones"
+            raise ShapeError(f"CameraStream {self.name!r} has {counts}; expected as many")
 
     def size(self) -> tuple[int, int]:
         """(height, width) in pixels, from the first frame's header."""

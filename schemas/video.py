@@ -93,6 +93,26 @@ class VideoFrames:
         return out
 
 
+@dataclass(frozen=True)
+class RightHalf:
+    """The right half of a video that holds two views side by side."""
+
+    video: VideoFrames
+
+    def __len__(self) -> int:
+        return len(self.video)
+
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels of the half."""
+        height, width = self.video.size()
+        return height, width // 2
+
+    def decode(self, steps: Sequence[int] | NDArray[np.integer]) -> NDArray[np.uint8]:
+        """Frames at ``steps`` (rising) as (n, H, W, 3) uint8 RGB; raises as `VideoFrames` does."""
+        both = self.video.decode(steps)
+        return both[:, :, both.shape[2] // 2 :]
+
+
 def _opened(file: object, name: str) -> av.container.InputContainer:
     try:
         # The format is fixed, so that a playlist in disguise opens no other file; metadata that

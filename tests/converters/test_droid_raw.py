@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -231,6 +232,48 @@ def test_skipped_steps_delays_and_stereo_are_noted(tmp_path):
         f"{SERIALS['ext1']}-stereo.mp4 is not used",
     ):
         assert any(said in note for note in notes), said
+
+
+def write_stereo(folder: Path, role: str, frames: int = ROWS, width: int = 128) -> None:
+    """Left half black; the right one of grey level 8 * frame number, as the left recording."""
+    with av.open(str(folder / "recordings/MP4" / f"{SERIALS[role]}-stereo.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=60)
+        stream.height, stream.width, stream.pix_fmt = 36, width, "yuv420p"
+        stream.bit_rate = 4_000_000
+        for number in range(frames):
+            image = np.zeros((36, width, 3), np.uint8)
+            image[:, width // 2 :] = 8 * number
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def test_the_right_views_come_where_asked_for_and_published(tmp_path):
+    folder = write_episode(tmp_path)
+    for role in ("wrist", "ext1"):
+        write_stereo(folder, role)
+    assert all(camera.right is None for camera in read(tmp_path).cameras.values())
+    cameras = read(tmp_path, stereo=True).cameras
+    first, second, wrist = (cameras[name].right for name in CAMERAS)
+    assert (first.baseline, second, wrist.baseline) == (0.12, None, 0.063)
+    assert first.frames.size() == cameras[CAMERAS[0]].size()
+    seen = first.frames.decode([2, 5])
+    assert seen.shape == (2, 36, 64, 3)
+    np.testing.assert_allclose(seen[:, 10:26, 10:].mean((1, 2, 3)), [16, 40], atol=3)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"frames": ROWS - 1}, r"11 frames of \(36, 128\); expected 12"),
+        ({"width": 64}, r"12 frames of \(36, 64\); expected 12 of \(36, 128\)"),
+    ],
+)
+def test_a_right_view_that_does_not_fit_is_left_out_with_a_note(tmp_path, wrong, said):
+    write_stereo(write_episode(tmp_path), "ext2", **wrong)
+    episode = read(tmp_path, stereo=True)
+    assert episode.cameras[CAMERAS[1]].right is None
+    (note,) = (note for note in episode.notes if "right view" in note)
+    assert re.search(said, note)
 
 
 def test_the_folder_decides_the_outcome_and_a_disagreement_is_noted(tmp_path):
@@ -477,6 +520,7 @@ def test_the_records_hash_covers_every_file_that_is_read_and_no_other(tmp_path):
     assert len(set(hashes)) == 4
     video.with_name(f"{SERIALS['ext2']}-stereo.mp4").write_bytes(b"never opened")
     assert read(tmp_path).origin.sha256 == hashes[-1]
+    assert read(tmp_path, stereo=True).origin.sha256 not in hashes
 
 
 def test_what_is_refused_is_said_alike_wherever_the_data_lies(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 import reconstruction.camera
 from pipeline.camera import choose_camera
 from pipeline.lineage import _masks
+from reconstruction import checkpoint
 from reconstruction.camera import CameraSolution, WristSolution, sam_masks
 from reconstruction.motion import solve_motion
 from robo4d.geometry import intrinsics
@@ -106,8 +107,8 @@ def test_a_configured_network_is_opened_and_handed_to_the_solver(monkeypatch):
 
 
 def test_other_weights_make_other_shards(monkeypatch, tmp_path):
-    monkeypatch.setattr(sam_masks, "_versions", lambda: "torch==2 transformers==5")
-    monkeypatch.setattr(sam_masks, "_device", lambda: "cpu")
+    monkeypatch.setattr(checkpoint, "_versions", lambda: "torch==2 transformers==5")
+    monkeypatch.setattr(checkpoint, "_device", lambda: "cpu")
     config = MasksConfig(backend="sam", model=str(tmp_path))
     (tmp_path / "model.safetensors").write_bytes(b"one")
     first = _masks(config)

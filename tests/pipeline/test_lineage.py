@@ -23,7 +23,7 @@ from pipeline.lineage import (
     tree_hash,
 )
 from pipeline.plan import make_plan
-from reconstruction.camera import sam_masks
+from reconstruction import checkpoint
 from reconstruction.depth.simulator import open_truth
 from robo4d import __version__
 from schemas.config import BuildConfig, load_config
@@ -99,8 +99,8 @@ def test_what_sets_episodes_aside_when_they_are_read_decides():
 
 
 def test_a_checkpoint_is_known_by_its_content_wherever_it_lies(tmp_path, monkeypatch):
-    monkeypatch.setattr(sam_masks, "_versions", lambda: "torch==2 transformers==5")
-    monkeypatch.setattr(sam_masks, "_device", lambda: "cpu")
+    monkeypatch.setattr(checkpoint, "_versions", lambda: "torch==2 transformers==5")
+    monkeypatch.setattr(checkpoint, "_device", lambda: "cpu")
 
     def config(place: str, weights: bytes) -> BuildConfig:
         folder = tmp_path / place

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from reconstruction.camera.learned_masks import prompts_of
-from reconstruction.camera.sam_masks import SamMasks, identity, is_local, open_sam
+from reconstruction.camera.sam_masks import SamMasks, identity, open_sam
 from schemas.reasons import UsageError
 
 installed = find_spec("torch") is not None and find_spec("transformers") is not None
@@ -193,14 +193,6 @@ def test_a_broken_checkpoint_or_one_with_code_is_refused_in_words(folder, what):
 def test_a_folder_without_a_checkpoint_is_refused_in_words(tmp_path):
     with pytest.raises(UsageError, match="name a folder with config.json"):
         open_sam(str(tmp_path))
-
-
-def test_a_model_is_a_folder_or_a_hub_id(tmp_path):
-    assert is_local(str(tmp_path))
-    assert not is_local("hub:facebook/sam-vit-base")
-    for wrong in ("/nowhere/sam", "sam", "../sam", "checkpoints/sam", "hub:../sam", "hub:a/b/c"):
-        with pytest.raises(UsageError, match="give the folder of a checkpoint"):
-            is_local(wrong)
 
 
 @pytest.mark.skipif(installed, reason="torch and transformers are installed")
