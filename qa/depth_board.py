@@ -27,8 +27,8 @@ Depths = NDArray[np.floating]
 Backend = Callable[[DepthClip], DepthEstimator | None]
 """Opens the estimator for a clip; most are the same for all. None: it cannot enter there."""
 
-# Called with clip, backend, alignment and the aligned depth, for who wants to look.
 Look = Callable[[DepthClip, str, str, Depths], None]
+"""Takes clip, backend, alignment and aligned depth."""
 
 
 @dataclass(frozen=True)
@@ -128,20 +128,28 @@ _OWN: dict[str, Backend] = {
 }
 
 
-def open_backend(name: str, model: str | None = None) -> Backend:
-    """The depth backend of that name, opened once for all clips.
+DEFAULT_BACKENDS = ("constant", "plane", "plane_fit")
+
+
+def open_backends(names: Sequence[str], model: str | None = None) -> dict[str, Backend]:
+    """The depth backends of these names, each opened once for all clips.
 
     Args:
-        model: checkpoint of a network, where it takes one.
+        model: checkpoint for the networks among them.
 
     Raises:
-        UsageError: there is no such backend, or it takes no model.
+        UsageError: there is no such backend, or none that takes the model.
     """
-    if name not in _OWN:  # networks of `reconstruction.depth.backends` go here
-        raise UsageError(did_you_mean("depth backend", name, _OWN))
-    if model is not None:
-        raise UsageError(f"depth backend {name!r} takes no model; leave --model out")
-    return _OWN[name]
+    if model is not None and all(name in _OWN for name in names):
+        raise UsageError(f"none of {', '.join(names)} takes a model; leave --model out")
+    return {name: _open(name, model) for name in names}
+
+
+def _open(name: str, model: str | None) -> Backend:
+    if name in _OWN:
+        return _OWN[name]
+    # Networks of `reconstruction.depth.backends` go here.
+    raise UsageError(did_you_mean("depth backend", name, _OWN))
 
 
 def run_board(
@@ -156,6 +164,7 @@ def run_board(
     Args:
         data: what the rows call it.
         alignments: of `qa.depth_alignment.ALIGNMENTS`.
+        look: called once a clip and backend, with the first alignment that means anything.
 
     Returns:
         By backend, then by alignment, in the orders given; none where nothing was judged.
@@ -171,12 +180,13 @@ def run_board(
                 continue
             estimate = estimator(clip.rgb, clip.K)
             check_array(f"depth of {name}", estimate.depth, clip.rgb.shape[:3])
-            for how in alignments:
-                if not applies(how, estimate, clip):
-                    continue
+            ways = [how for how in alignments if applies(how, estimate, clip)]
+            for how in ways:
                 depth = align_depth(estimate, clip, how)
-                found.setdefault((name, how), []).append(_Judged(clip.name, len(clip.rgb), judge(depth, clip)))
-                if look is not None:
+                found.setdefault((name, how), []).append(
+                    _Judged(f"{clip.key} {clip.name}".strip(), len(clip.rgb), judge(depth, clip))
+                )
+                if look is not None and how == ways[0]:
                     look(clip, name, how, depth)
     keys = [(name, how) for name in backends for how in alignments if (name, how) in found]
     return [_row(data, *key, found[key]) for key in keys]
@@ -229,11 +239,11 @@ class _Judged:
 
 
 def _row(data: str, backend: str, alignment: str, judged: list[_Judged]) -> Row:
-    means = {}
-    for field in fields(Score):
-        values = [getattr(one.score, field.name) for one in judged]
-        there = [value for value in values if value is not None]
-        means[field.name] = float(np.mean(there)) if there else None
+    known = float(np.mean([one.score.known for one in judged]))
+    means: dict[str, float | None] = {}
+    for name in (field.name for field in fields(Score) if field.name != "known"):
+        there = [value for one in judged if (value := getattr(one.score, name)) is not None]
+        means[name] = float(np.mean(there)) if there else None
     errors = {one.clip: one.score.abs_rel for one in judged if one.score.abs_rel is not None}
     worst = max(errors, key=errors.__getitem__, default=None)
     return Row(
@@ -243,7 +253,7 @@ def _row(data: str, backend: str, alignment: str, judged: list[_Judged]) -> Row:
         clips=len(judged),
         failed=sum(one.score.known == 0 for one in judged),
         frames=sum(one.frames for one in judged),
-        score=Score(**means),
+        score=Score(known, **means),
         worst_clip=worst,
         worst_abs_rel=None if worst is None else errors[worst],
     )

@@ -24,7 +24,8 @@ class DepthClip:
     """One clip.
 
     Attributes:
-        name: key, camera and episode.
+        key: of its sample.
+        name: camera and episode.
         rgb: (T, H, W, 3) uint8, as stored: through H.264.
         K: (3, 3), one for the clip.
         depth: (T, H, W) true z-depth in m, 0 unknown, good to 0.09 % (the shard's coding); None of
@@ -34,6 +35,7 @@ class DepthClip:
         camera_rests: whether the camera stands still.
     """
 
+    key: str
     name: str
     rgb: NDArray[np.uint8]
     K: NDArray[np.float64]
@@ -56,8 +58,12 @@ class DepthClip:
         return same
 
 
-def choose_samples(data: Dataset, most: int | None = None) -> list[Sample]:
+def choose_samples(data: Dataset, most: int | None = None, camera: str = "") -> list[Sample]:
     """Samples that can judge depth, at most so many, spread evenly over the data set.
+
+    Args:
+        most: None: all.
+        camera: only of cameras with this in their names.
 
     Raises:
         UsageError: there is none; the message says why of the first.
@@ -65,6 +71,11 @@ def choose_samples(data: Dataset, most: int | None = None) -> list[Sample]:
     usable = [sample for sample in data if _judges(sample)]
     if not usable:
         raise UsageError(f"no sample of {data.url} has a camera with depth or robot: {_why(data)}")
+    if camera:
+        usable = [sample for sample in usable if camera in sample.meta["camera"]]
+        if not usable:
+            names = sorted({sample.meta["camera"] for sample in data})
+            raise UsageError(f"no camera of {data.url} has {camera!r} in its name: {names}")
     if most is None or most >= len(usable):
         return usable
     spread = np.linspace(0, len(usable) - 1, most).round().astype(int)
@@ -84,7 +95,8 @@ def read_clip(sample: Sample, frames: int | None = None) -> DepthClip:
     robot = "robot_depth" in sample
     poses = sample.base_from_camera[:frames]
     return DepthClip(
-        name=f"{sample.key} {sample.meta.get('camera', '')} {sample.meta.get('id', '')}".strip(),
+        key=sample.key,
+        name=f"{sample.meta.get('camera', '')} {sample.meta.get('id', '')}".strip(),
         rgb=sample.rgb[:frames],
         K=sample.K[0],
         depth=sample.depth[:frames] if exact else None,

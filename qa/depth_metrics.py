@@ -23,9 +23,10 @@ Mask = NDArray[np.bool_]
 F_THRESHOLDS = (0.01, 0.02, 0.05)
 # A step in depth between neighbours that is an edge of something (DepthPro's smallest, 5 %).
 _EDGE = 1.05
-# Clouds are compared in so many frames of a clip, spread evenly, from so many points of each to
-# the nearest among at most so many: all pixels of 256 x 256.
-_FRAMES, _POINTS, _MOST = 8, 4000, 1 << 16
+# Clouds and normals are compared in so many frames of a clip, spread evenly; clouds from so many
+# points of each to the nearest among at most so many, which are all pixels of 256 x 256. Far clouds
+# take a second a thousand points of each frame.
+_FRAMES, _POINTS, _MOST = 8, 1000, 1 << 16
 _SEED = 0
 _SQUARE = np.ones((3, 3), np.uint8)
 
@@ -84,11 +85,11 @@ def compare_clouds(depth: Depths, truth: Depths, K: NDArray[np.floating]) -> Clo
     Args:
         K: (3, 3).
     """
-    count, height, width = depth.shape
+    height, width = depth.shape[1:]
     order = np.random.default_rng(_SEED).permutation(height * width)[:_MOST]
     there: list[NDArray] = []
     back: list[NDArray] = []
-    for t in np.unique(np.linspace(0, count - 1, min(_FRAMES, count)).round().astype(int)):
+    for t in _spread(len(depth)):
         ours, true = (_cloud(frames[t], K, order) for frames in (depth, truth))
         if len(ours) and len(true):
             there.append(cKDTree(true).query(ours[:_POINTS])[0])
@@ -137,8 +138,9 @@ def surface_normals(depth: Depths, K: NDArray[np.floating]) -> NDArray[np.float3
 
 
 def normal_error(depth: Depths, truth: Depths, K: NDArray[np.floating]) -> float | None:
-    """Mean angle in degrees between normals, where both sides have one."""
-    ours, true = surface_normals(depth, K), surface_normals(truth, K)
+    """Mean angle in degrees between normals, where both sides have one; in some of the frames."""
+    some = _spread(len(depth))
+    ours, true = surface_normals(depth[some], K), surface_normals(truth[some], K)
     both = np.isfinite(ours[..., 0]) & np.isfinite(true[..., 0])
     if not both.any():
         return None
@@ -218,6 +220,10 @@ def robot_residual(depth: Depths, robot_depth: Depths, judged: Mask) -> float | 
     error[depth[judged] <= 0] = np.inf
     middle = float(np.median(error))
     return middle if np.isfinite(middle) else None
+
+
+def _spread(count: int) -> NDArray[np.integer]:
+    return np.unique(np.linspace(0, count - 1, min(_FRAMES, count)).round().astype(int))
 
 
 def _pairs(depth: Depths, truth: Depths) -> tuple[NDArray, NDArray]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import least_squares
 
 from reconstruction.depth import DepthEstimate
 from robo4d.geometry import check_array
@@ -16,6 +17,8 @@ from schemas.episode import Provenance
 
 # Inverse depth beside that of the image's middle, below which a plane counts as its horizon.
 _HORIZON = 0.1
+# Pixels that a plane is fitted to, and the relative error from which one counts as beside it.
+_PIXELS, _FLAT = 5000, 0.05
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,9 @@ class PlaneDepth:
 def fit_plane(depth: NDArray[np.floating], K: NDArray[np.floating]) -> NDArray[np.float32]:
     """The one plane that comes nearest to a clip's depth, as z-depth (T, H, W) in m.
 
-    Where 1 / z = a x + b y + c for rays (x, y, 1): least squares of relative error over all known
-    pixels, kept within the depths that there are. An oracle, since it is shown the truth: what is
+    Where 1 / z = a x + b y + c for rays (x, y, 1), the logarithm of depth fitted so that what does
+    not lie in the plane, as the robot, counts little (soft L1), to some pixels spread over the
+    clip; kept within the depths that there are. An oracle, since it is shown the truth: what is
     left is all that is not a plane.
 
     Args:
@@ -82,13 +86,15 @@ def fit_plane(depth: NDArray[np.floating], K: NDArray[np.floating]) -> NDArray[n
         return np.zeros(depth.shape, np.float32)
     row, column = np.indices(depth.shape[1:]) + 0.5
     rays = np.stack([column, row, np.ones_like(row)], -1) @ np.linalg.inv(K).T
-    # Normal equations over all frames: each pixel's ray is the same in every one.
-    squares = np.where(known, depth.astype(float) ** 2, 0).sum(0)
-    sums = np.where(known, depth.astype(float), 0).sum(0)
-    left = np.einsum("hw,hwi,hwj->ij", squares, rays, rays)
-    right = np.einsum("hw,hwi->i", sums, rays)
-    inverse = rays @ np.linalg.lstsq(left, right, rcond=None)[0]
     near, far = depth[known].min(), depth[known].max()
+    some = np.argwhere(known)[:: max(1, known.sum() // _PIXELS)]
+    z, ray = depth[tuple(some.T)].astype(float), rays[some[:, 1], some[:, 2]]
+
+    def off(plane: NDArray) -> NDArray:
+        return np.log(z * np.maximum(ray @ plane, 0.1 / far))
+
+    start = np.linalg.lstsq(ray, 1 / z, rcond=None)[0]
+    inverse = rays @ least_squares(off, start, loss="soft_l1", f_scale=_FLAT).x
     plane = 1 / np.clip(inverse, 1 / far, 1 / near)
     return np.broadcast_to(plane.astype(np.float32), depth.shape).copy()
 
