@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 from jobs._inputs import InputError, cache_folder, default_data, earlier_plan, plan_inputs
 from jobs._show import progress
+from schemas.reasons import UsageError
 
 _TWIN = "twin:"
 
@@ -19,7 +21,7 @@ def bench_folder(data: str) -> str:
             cameras that a build finds, and no depth; or else a build's folder or URL.
 
     Raises:
-        UsageError: as `jobs._inputs.plan_inputs`.
+        UsageError: a source without its data; as `jobs._inputs.plan_inputs`.
         InputError: nothing could be built.
         OutputError: the cache cannot be written.
     """
@@ -29,6 +31,11 @@ def bench_folder(data: str) -> str:
     simulated = name == "libero" or name.startswith(_TWIN)
     source = name.removeprefix(_TWIN)
     if not simulated and (source not in SOURCES or not place):
+        if source in SOURCES and not Path(data).exists():
+            raise UsageError(
+                f"--data {source}: name the real data as {source}=DIR, or take "
+                f"{_TWIN}{source}, its twin"
+            )
         return data
     return _build(source, place or default_data(source, twin=name.startswith(_TWIN)), simulated)
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.optimize import lsq_linear
 
 import robo4d
+from jobs._bench_inputs import bench_folder
 from qa.depth_alignment import ALIGNMENTS, align_depth, applies, check_alignments
 from qa.depth_board import Oracle, Score, open_backends, run_board
 from qa.depth_clips import DepthClip, choose_samples, read_clip, read_clips
@@ -298,6 +300,18 @@ def test_the_command_prints_a_list_of_rows_and_draws_sheets(run_cli, shard, tmp_
     sheets = sorted(looks.iterdir())
     assert len(sheets) == 2
     assert cv2.imread(str(sheets[0])).shape == (6 * H, T * W, 3)
+
+
+def test_data_is_named_by_place_or_by_source_and_place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for place in ("/some/build", "s3://bucket/run=3/out", "s.tar"):
+        assert bench_folder(place) == place
+    with pytest.raises(UsageError, match="droid=DIR, or take twin:droid"):
+        bench_folder("droid")
+    with pytest.raises(UsageError, match="unknown"):
+        bench_folder("twin:drod")
+    Path("droid").mkdir()
+    assert bench_folder("droid") == "droid"
 
 
 def test_the_command_refuses_what_it_does_not_know(run_cli, shard):
