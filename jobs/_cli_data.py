@@ -28,7 +28,7 @@ def inspect(
 ) -> None:
     """List samples, or show one: its fields, where each came from, and a picture of it."""
     with explained(where):
-        data = _open(where, key)
+        data = open_build(where, key)
         if key is None and png is None:
             _show.list_samples(data, as_json)
             return
@@ -93,7 +93,7 @@ def overlay(
     from jobs._overlay import draw_samples, print_drawn
 
     with explained(where), _show.progress() as progress:
-        data = _open(where, key)
+        data = open_build(where, key)
         bar = progress.add_task("samples", total=min(limit, len(data)) if key is None else 1)
         done = draw_samples(data, key, out, limit, lambda n: progress.update(bar, completed=n))
     if as_json:
@@ -162,7 +162,15 @@ def rollout(
         print(made.path)
 
 
-def _open(where: str, key: str | None) -> Dataset:
+def open_build(where: str, key: str | None = None) -> Dataset:
+    """A build to read.
+
+    Args:
+        key: a sample that must be there.
+
+    Raises:
+        UsageError: it cannot be opened, or has no such sample.
+    """
     import robo4d
     from pipeline.retries import read_input
     from pipeline.store import cannot_open

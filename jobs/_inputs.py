@@ -71,21 +71,28 @@ def plan_inputs(
         if len(inputs) > 1 or any(inputs.values()):
             raise UsageError("--data goes with one --source NAME; else give --source NAME=DATA")
         inputs = dict.fromkeys(inputs, data)
-    inputs = {name: place or _twin(name) for name, place in inputs.items()}
-    return make_plan(inputs, settings, _cache() / "index", previous), settings.run
+    inputs = {
+        name: place or default_data(name, twin=name != "libero") for name, place in inputs.items()
+    }
+    return make_plan(inputs, settings, cache_folder() / "index", previous), settings.run
 
 
-def _twin(source: str) -> str:
-    """The data set of the source's twin, made on first use."""
+def default_data(source: str, *, twin: bool) -> str:
+    """The data set of the source's twin, or LIBERO's rollouts; made on first use.
+
+    Raises:
+        UsageError: there is no such twin, or no LIBERO here.
+        InputError: the simulator died.
+    """
     from simulation.twin import default_twin
 
-    if source == "libero":
+    if not twin:
         return _rollouts()
     with progress() as shown:
         bar = shown.add_task(f"simulating a twin of {source}, once", total=None)
         made = default_twin(
             source,
-            _cache() / "twins",
+            cache_folder() / "twins",
             progress=lambda n, total: shown.update(bar, completed=n, total=total),
         )
     return str(made)
@@ -99,7 +106,7 @@ def _rollouts() -> str:
         bar = shown.add_task("rolling out episodes in LIBERO, once", total=None)
         try:
             made = default_rollouts(
-                _cache() / "twins",
+                cache_folder() / "twins",
                 progress=lambda n, total: shown.update(bar, completed=n, total=total),
             )
         except RolloutFailed as error:
@@ -107,6 +114,7 @@ def _rollouts() -> str:
     return str(made)
 
 
-def _cache() -> Path:
+def cache_folder() -> Path:
+    """Where stand-ins, and what is built of them, are kept: ROBO4D_CACHE, or ~/.cache/robo4d."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get("ROBO4D_CACHE") or Path(base) / "robo4d")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from jobs import _cli_build, _cli_data
+from jobs import _cli_bench, _cli_build, _cli_data
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -30,6 +30,7 @@ for command in (
     _cli_data.rollout,
 ):
     app.command()(command)
+app.add_typer(_cli_bench.bench, name="bench")
 
 if __name__ == "__main__":
     app()

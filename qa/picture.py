@@ -47,7 +47,8 @@ def depth_colours(depth: NDArray[np.float32]) -> Image:
     if known.size == 0:
         return np.zeros((*depth.shape, 3), np.uint8)
     low, high = np.percentile(known, [1, 99])
-    inverse = (1 / np.clip(depth, low, max(high, low + 1e-3)) - 1 / high) / (1 / low - 1 / high)
+    high = max(high, low + 1e-3)  # of what is flat
+    inverse = (1 / np.clip(depth, low, high) - 1 / high) / (1 / low - 1 / high)
     levels = np.clip(inverse * 255, 0, 255).astype(np.uint8)
     colours = np.stack([cv2.applyColorMap(frame, cv2.COLORMAP_TURBO) for frame in levels])
     return np.where(depth[..., None] > 0, colours[..., ::-1], 0).astype(np.uint8)

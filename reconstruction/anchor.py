@@ -163,6 +163,16 @@ def anchor_depth(
     )
 
 
+def held_back_pixels(robot_depth: NDArray[np.floating]) -> Mask:
+    """(T, H, W) robot pixels that `anchor_depth` fits nothing to, so that they can judge it.
+
+    Args:
+        robot_depth: (T, H, W) m, of the robot alone, 0 none.
+    """
+    robot_depth = check_array("robot_depth", robot_depth, ["T", "H", "W"])
+    return _solid(robot_depth) & _held_back(robot_depth.shape[1:])
+
+
 def _common(fit: FrameLines, ties: Ties) -> FrameLines:
     """The fit of the background, as of one frame of gain 1 and offset 0."""
     tied = np.flatnonzero(np.isfinite(ties.gain))[:1]
