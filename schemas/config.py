@@ -192,6 +192,16 @@ class CostConfig(_Part):
     prices: str | None = Field(None, description="YAML like configs/prices.yaml; default: that one")
 
 
+class StagingConfig(_Part):
+    """Where reconstructed arrays are kept, so that they are never made twice. No byte of a shard
+    depends on it.
+    """
+
+    path: str | None = Field(
+        None, description="folder or URL, which builds may share; null: nothing is kept"
+    )
+
+
 class BeamConfig(_Part):
     """How a build runs on Apache Beam."""
 
@@ -235,7 +245,9 @@ class RunConfig(_Part):
 
 
 class BuildConfig(_Part):
-    """Everything that a build's bytes depend on, besides its input and the code; and ``run``."""
+    """Everything that a build's bytes depend on, besides its input and the code; and ``run``,
+    ``staging``, ``cost``, ``quarantine``.
+    """
 
     source: SourceConfig = SourceConfig()
     split: SplitConfig = SplitConfig()
@@ -247,6 +259,7 @@ class BuildConfig(_Part):
     shard: ShardConfig = ShardConfig()
     quarantine: QuarantineConfig = QuarantineConfig()
     cost: CostConfig = CostConfig()
+    staging: StagingConfig = StagingConfig()
     run: RunConfig = RunConfig()
 
 
