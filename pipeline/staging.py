@@ -4,7 +4,7 @@ A file is named by the record that a view comes from, by the view, by the part o
 `pipeline.recall`) and by the key of all that the part was made from. So parts of another
 configuration or code lie beside each other, nothing is ever overwritten by something else, and a
 file that is there is whole: `pipeline.store.Store` writes it aside and renames or uploads it.
-Each file opens with ``zarr.open_group(zarr.storage.ZipStore(path, mode="r"))``: images are sharded
+Each file opens with ``zarr.open_group(zarr.storage.ZipStore(path), mode="r")``: images are sharded
 arrays in chunks of a few frames, each under its own CRC32C.
 """
 

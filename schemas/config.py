@@ -277,10 +277,19 @@ def load_config(path: Path | None = None, overrides: Sequence[str] = ()) -> Buil
             raise UsageError(f"cannot read the configuration {path}: {error}") from error
         if not isinstance(tree, dict):
             raise UsageError(f"{path} holds a {type(tree).__name__}; expected a mapping")
-    for override in overrides:
-        name, equals, value = override.partition("=")
+    return _checked(tree, overrides)
+
+
+def override(config: BuildConfig, overrides: Sequence[str]) -> BuildConfig:
+    """A configuration with ``a.b=c`` overrides; errors as of `load_config`."""
+    return _checked(config.model_dump(mode="json"), overrides)
+
+
+def _checked(tree: dict[str, Any], overrides: Sequence[str]) -> BuildConfig:
+    for given in overrides:
+        name, equals, value = given.partition("=")
         if not equals:
-            raise UsageError(f"--set {override!r} has no '='; expected --set section.key=value")
+            raise UsageError(f"--set {given!r} has no '='; expected --set section.key=value")
         node = tree
         *sections, leaf = name.strip().split(".")
         for section in sections:
