@@ -71,8 +71,8 @@ def backfill(
     else:
         for name, count in sorted((changes.changed + changes.added + changes.removed).items()):
             _show.say.print(f"{name}: differs in {count} of {changes.samples} samples")
-        equal = sorted(set(changes.same) - set(changes.changed))
-        _show.say.print(f"as before in all samples: {', '.join(equal)}")
+        equal = sorted(changes.same.keys() - changes.changed.keys())
+        _show.say.print(f"as before in all {changes.samples} samples: {', '.join(equal)}")
     if beyond:
         fail(
             f"{', '.join(beyond)} differ too: episodes were set aside that were not before (see "

@@ -104,9 +104,15 @@ class Changes:
 
 
 def compare(before: Sequence[ShardIndex], after: Sequence[ShardIndex]) -> Changes:
-    """What changed, by lengths and checksums of members as the indexes have them."""
-    old = {sample.key: sample.members for index in before for sample in index.samples}
-    new = {sample.key: sample.members for index in after for sample in index.samples}
+    """What changed, by lengths and checksums of members as the indexes have them.
+
+    Shards that are not in both, as an interrupted backfill leaves them, are not compared.
+    """
+    both = {index.shard for index in before} & {index.shard for index in after}
+    old, new = (
+        {one.key: one.members for index in some if index.shard in both for one in index.samples}
+        for some in (before, after)
+    )
     found = Changes()
     # A sample whose key is another is lost and new: its clip begins elsewhere.
     for key in old.keys() | new.keys():
