@@ -24,7 +24,8 @@ import numpy as np
 import yaml
 from scipy.optimize import nnls
 
-import pipeline.build
+import pipeline.recall
+import pipeline.samples
 from benchmarks._common import parser, print_header, print_table, write_json
 from pipeline.build import ShardBuilder
 from pipeline.plan import make_plan
@@ -127,8 +128,8 @@ def main() -> None:
     facts = print_header("Rates")
     sizes = dict(one.split("=", 1) for one in options.episodes_a_shard)
     clock = _CameraClock()
-    for name in ("choose_camera", "solve_pool"):
-        setattr(pipeline.build, name, clock.counted(getattr(pipeline.build, name)))
+    for module, name in ((pipeline.samples, "choose_camera"), (pipeline.recall, "solve_pool")):
+        setattr(module, name, clock.counted(getattr(module, name)))
     rates, raw = [], []
     for source, _, data in (one.partition("=") for one in options.sets):
         plan = make_plan(

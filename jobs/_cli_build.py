@@ -114,7 +114,7 @@ def build(
     with explained():
         target = Store.at(out or "out/" + "-".join(name.partition("=")[0] for name in sources))
         previous = None if replan else earlier_plan(target)
-        said = _run_options(overrides, engine, workers)
+        said = run_options(overrides, engine, workers)
         made, run = plan_inputs(sources, data, config, said, previous)
         _show.announce(made, previous)
         share = None if part is None else _part(part)
@@ -147,7 +147,7 @@ def retry(
     from schemas.config import load_config
 
     with explained():
-        run = load_config(config, _run_options(overrides, engine, workers)).run
+        run = load_config(config, run_options(overrides, engine, workers)).run
         target = Store.at(out)
         made = read_plan(target)
         touched = set_aside_for(reasons, made, target)
@@ -162,7 +162,7 @@ def retry(
         _run(made, target, run, metrics_port, as_json, again=touched)
 
 
-def _run_options(overrides: list[str] | None, engine: str | None, workers: int | None) -> list[str]:
+def run_options(overrides: list[str] | None, engine: str | None, workers: int | None) -> list[str]:
     chosen = {"run.engine": engine, "run.workers": workers}
     said = [f"{key}={value}" for key, value in chosen.items() if value is not None]
     return [*(overrides or ()), *said]
@@ -186,11 +186,38 @@ def _run(
     again: frozenset[str] = frozenset(),
 ) -> None:
     """Build with a bar and a summary; how it ends becomes the exit code."""
+    began = time.monotonic()
+    stats, skipped = drive(made, target, run, port, part=part, again=again)
+    summary = _show.summary(made, stats, skipped, time.monotonic() - began, target)
+    if as_json:
+        print(json.dumps(summary))
+    else:
+        _show.print_summary(summary)
+    share = summary["episodes_quarantined"] / max(summary["episodes_planned"], 1)
+    if share > made.config.quarantine.max_share:
+        _show.say.print(
+            f"[red]{share:.0%} of the episodes are in quarantine; quarantine.max_share allows "
+            f"{made.config.quarantine.max_share:.0%}"
+        )
+        raise typer.Exit(TOO_MUCH_QUARANTINE)
+
+
+def drive(
+    made: BuildPlan,
+    target: Store,
+    run: RunConfig,
+    port: int | None,
+    *,
+    part: tuple[int, int] | None = None,
+    again: frozenset[str] = frozenset(),
+) -> tuple[dict[str, Any], int]:
+    """Build with a bar: what `run_build` returns, and how many shards were there already. How a
+    build ends early becomes the exit code.
+    """
     from jobs._status import build_bar, stopping
     from jobs.build import TooMuchQuarantine, WorkerLost, run_build
     from jobs.monitor import Stopped
 
-    began = time.monotonic()
     skipped = 0
 
     def tell(status: dict[str, Any]) -> None:
@@ -208,18 +235,7 @@ def _run(
     except (Stopped, KeyboardInterrupt) as error:
         asked = STOPPED if isinstance(error, Stopped) else INTERRUPTED
         fail("stopped; the same command goes on from what is there", asked)
-    summary = _show.summary(made, stats, skipped, time.monotonic() - began, target)
-    if as_json:
-        print(json.dumps(summary))
-    else:
-        _show.print_summary(summary)
-    share = summary["episodes_quarantined"] / max(summary["episodes_planned"], 1)
-    if share > made.config.quarantine.max_share:
-        _show.say.print(
-            f"[red]{share:.0%} of the episodes are in quarantine; quarantine.max_share allows "
-            f"{made.config.quarantine.max_share:.0%}"
-        )
-        raise typer.Exit(TOO_MUCH_QUARANTINE)
+    return stats, skipped
 
 
 def status(out: Out, as_json: Json = False) -> None:

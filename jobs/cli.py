@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from jobs import _cli_bench, _cli_build, _cli_data
+from jobs import _cli_backfill, _cli_bench, _cli_build, _cli_data
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -20,6 +20,7 @@ for command in (
     _cli_build.plan,
     _cli_build.build,
     _cli_build.retry,
+    _cli_backfill.backfill,
     _cli_build.status,
     _cli_build.verify,
     _cli_build.stats,

@@ -16,12 +16,14 @@ from converters import open_source
 from converters.source import OpenedSource
 from pipeline.lineage import Lineage, lineage_of
 from pipeline.merge import AT_ONCE
+from pipeline.recall import recall_pool, solve_cameras
 from pipeline.retries import again, read_input, said, store_errors
 from pipeline.samples import LiftedSample, Renderers, encode_samples, lift_sample, manifest_row
-from pipeline.setup import Prepared, pools, prepare, solve_pool
+from pipeline.setup import Prepared, pools, prepare
 from pipeline.sketch import sketch_episode
 from pipeline.split import check_side
 from pipeline.stages import Stages, in_order
+from pipeline.staging import Staging
 from pipeline.store import Store
 from robo4d import FormatError
 from robo4d.shard import INDEX_SUFFIX, ShardIndex, ShardWriter
@@ -134,7 +136,8 @@ class ShardBuilder:
                 lambda: open_source(origin.source, origin.data, self.config.source), origin.data
             )
         lineage = lineage_of(origin, self.config, self.code, self.models)
-        work = _Shard(task, origin, self._opened[task.source], lineage, self.config, self.stages)
+        opened, staging = self._opened[task.source], Staging.at(self.config.staging.path)
+        work = _Shard(task, origin, opened, lineage, self.config, self.stages, staging)
         work.log("shard begun", episodes=len(task.refs))
         index: ShardIndex | None = None
 
@@ -159,6 +162,7 @@ class _Shard:
     lineage: Lineage
     config: BuildConfig
     stages: Stages
+    staging: Staging | None
     rows: list[ManifestRow] = field(default_factory=list)
     quarantine: list[QuarantineRecord] = field(default_factory=list)
     sketches: list[EpisodeSketch] = field(default_factory=list)
@@ -217,20 +221,24 @@ class _Shard:
         fixed = (self.origin, self.lineage, self.config, renderers)
         for pool in pools(self._ready(), camera):
             members = [one for _, one in pool]
-            solved = [{}] if len(pool) == 1 else solve_pool(members, camera)
-            for (ref, one), cameras in zip(pool, solved, strict=True):
+            recalls = recall_pool(pool, self.staging, self.source, self.lineage)
+            solved = solve_cameras(members, recalls, camera)
+            for (ref, one), cameras, views in zip(pool, solved, recalls, strict=True):
                 samples = None
                 with self._set_aside(ref), _named(one.episode):
                     _refuse_twice(one.episode, self.seen)
                     samples = [
                         # A twin's truth is read on the way, perhaps from an object store.
-                        again(partial(lift_sample, one, name, *fixed, cameras.get(name)))
+                        again(
+                            partial(lift_sample, one, name, *fixed, cameras.get(name), views[name])
+                        )
                         for name in one.episode.cameras
                     ]
                 if samples is None:
                     continue
                 self.seen.add(one.episode.id)
-                self.log("episode lifted", episode=one.episode.id, cameras=len(samples))
+                staged = {name: sorted(set(recall.found)) for name, recall in views.items()}
+                self.log("episode lifted", episode=one.episode.id, staged=staged)
                 first = {sample.row["camera"]: sample.fields["rgb"][0] for sample in samples}
                 self.sketches.append(sketch_episode(one.episode, one.motion.ee, first))
                 yield samples

@@ -26,12 +26,13 @@ from schemas.config import (
     RunConfig,
     ShardConfig,
     SplitConfig,
+    StagingConfig,
 )
 from schemas.plan import PlannedSource
 from schemas.reasons import UsageError
 
 # Folders whose code decides a shard's bytes, and libraries that do.
-_CODE = ("robo4d", "schemas", "robots", "converters", "reconstruction", "pipeline")
+CODE_FOLDERS = ("robo4d", "schemas", "robots", "converters", "reconstruction", "pipeline")
 _LIBRARIES = (
     "av",
     "fast-simplification",
@@ -152,6 +153,7 @@ def bytes_config(config: BuildConfig, models: Mapping[str, str]) -> BuildConfig:
             "shard": config.shard.model_copy(update={"episodes": ShardConfig().episodes}),
             "quarantine": QuarantineConfig(),
             "cost": CostConfig(),
+            "staging": StagingConfig(),
             "run": RunConfig(),
         }
     )
@@ -186,7 +188,7 @@ def source_hash() -> str:
     """sha256 over the path, a zero byte and the content of each source file, in order of paths."""
     digest = hashlib.sha256()
     root = Path(__file__).resolve().parent.parent
-    for folder in _CODE:
+    for folder in CODE_FOLDERS:
         for path in sorted((root / folder).rglob("*.py")):
             digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()

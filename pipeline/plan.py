@@ -14,8 +14,9 @@ from pipeline.lineage import bytes_config, code_version, model_identities
 from pipeline.retries import read_input
 from pipeline.shards import make_shards
 from pipeline.split import assign_splits, check_mix, mix_sources
+from pipeline.store import Store
 from robo4d.sample import to_json
-from schemas.config import BuildConfig, RunConfig
+from schemas.config import BuildConfig, RunConfig, StagingConfig
 from schemas.plan import BuildPlan, EpisodeRef, PlannedSource, ShardTask, fingerprint
 from schemas.reasons import UsageError
 
@@ -79,8 +80,11 @@ def make_plan(
                 notes=(*opened.notes, *notes[source], *left_out, *unknown),
             )
         )
+    staging = config.staging
+    if staging.path is not None:  # workers may run in other folders
+        staging = StagingConfig(path=str(Store.at(staging.path)))
     # Where it runs is no part of what is built.
-    config = config.model_copy(update={"run": RunConfig()})
+    config = config.model_copy(update={"run": RunConfig(), "staging": staging})
     return BuildPlan(
         sources=tuple(planned), config=config, code=code, models=models, shards=tuple(shards)
     )

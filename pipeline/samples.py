@@ -9,17 +9,20 @@ from typing import Any
 from pipeline.camera import CameraChoice, choose_camera, known_part
 from pipeline.describe import put_state, row_facts, sample_meta
 from pipeline.lineage import Lineage
+from pipeline.recall import Recall
 from pipeline.setup import Prepared
+from reconstruction.depth import DepthEstimator
 from reconstruction.depth.simulator import SimulatorDepth, open_truth
-from reconstruction.lift import lift_clip
+from reconstruction.lift import Lifted, lift_clip
 from reconstruction.motion import shift_motion
 from robo4d.sample import encode_sample, sample_key
 from robo4d.shard import IndexedSample
 from robots.models import RobotModel
 from robots.render import RobotRenderer
-from schemas.config import BuildConfig
+from schemas.config import BuildConfig, DepthConfig
+from schemas.episode import Episode
 from schemas.manifest import ManifestRow
-from schemas.plan import PlannedSource
+from schemas.plan import ClipPlan, PlannedSource
 
 
 @dataclass(frozen=True)
@@ -64,31 +67,38 @@ def lift_sample(
     config: BuildConfig,
     renderers: Renderers,
     solved: CameraChoice | None,
+    recall: Recall,
 ) -> LiftedSample:
     """Find the camera, render robot and depth, and say where all of it came from.
 
     Args:
         solved: the camera, where it was found with those of other episodes.
+        recall: what was reconstructed of this view before.
 
     Raises:
         EpisodeError: the view's frames or its ground truth cannot be read.
     """
     episode, robot, clip, motion = ready.episode, ready.robot, ready.clip, ready.motion
     stream = episode.cameras[camera]
-    exact, truth = None, None
-    backend = config.depth.backend
-    if stream.depth is not None and backend != "none":
-        truth = stream.depth
-    elif backend == "simulator" or (backend == "auto" and episode.twin):
-        truth = open_truth(origin.data, episode.id, camera)
-        exact = truth.calibration()
-    choice = solved or choose_camera(episode, stream, exact, motion, robot, config.camera)
+    choice = solved or recall.camera()
+    if choice is None:
+        exact = None
+        if episode.twin and stream.depth is None:  # whatever its depth is taken from
+            exact = open_truth(origin.data, episode.id, camera).calibration()
+        choice = choose_camera(episode, stream, exact, motion, robot, config.camera)
+        recall.keep_camera(choice)
     clip, choice = known_part(clip, choice, episode.time, config.clip.min_frames)
     rgb = stream.decode(clip.steps)
-    estimator = None if truth is None else SimulatorDepth(truth, clip.steps)
-    renderer = renderers(robot, *rgb.shape[1:3]) if choice.calibration is not None else None
     shown = shift_motion(motion, robot, episode.time, choice.late) if choice.late else motion
-    lifted = lift_clip(rgb, clip, shown, choice.calibration, estimator, renderer, choice.why)
+
+    def lift(rendered: RobotRenderer | None) -> Lifted:
+        estimator = _estimator(episode, camera, clip, origin, config.depth)
+        renderer = rendered
+        if renderer is None and choice.calibration is not None:
+            renderer = renderers(robot, *rgb.shape[1:3])
+        return lift_clip(rgb, clip, shown, choice.calibration, estimator, renderer, choice.why)
+
+    lifted = recall.lift(clip, shown, choice, rgb.shape[1:3], lift)
     put_state(lifted, episode, clip, motion, ready.timing)
     fields: dict[str, Any] = {"rgb": rgb, **lifted.fields}
     fields["actions"] = {name: values[clip.steps] for name, values in episode.actions.items()}
@@ -98,6 +108,18 @@ def lift_sample(
         episode, camera, clip, ready.timing, choice, robot, lifted, row, origin, lineage
     )
     return LiftedSample(key, fields, meta, clip.fps, row)
+
+
+def _estimator(
+    episode: Episode, camera: str, clip: ClipPlan, origin: PlannedSource, config: DepthConfig
+) -> DepthEstimator | None:
+    """Where a view's depth comes from; None: nowhere."""
+    own = episode.cameras[camera].depth
+    if own is not None and config.backend != "none":
+        return SimulatorDepth(own, clip.steps)
+    if config.backend == "simulator" or (config.backend == "auto" and episode.twin):
+        return SimulatorDepth(open_truth(origin.data, episode.id, camera), clip.steps)
+    return None
 
 
 def manifest_row(sample: LiftedSample, place: IndexedSample, shard: str) -> ManifestRow:

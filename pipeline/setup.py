@@ -70,7 +70,7 @@ def setup_of(episode: Episode, config: CameraConfig) -> str | None:
             name, found, _ = episode.id.partition(mark)
             if found:
                 return name
-    if any(_is_shared(stream) and stream.setup for stream in episode.cameras.values()):
+    if any(is_shared(stream) and stream.setup for stream in episode.cameras.values()):
         return "|".join(sorted(stream.setup for stream in episode.cameras.values()))
     return None
 
@@ -102,7 +102,7 @@ def solve_pool(pool: Sequence[Prepared], config: CameraConfig) -> list[Cameras]:
     devices: dict[tuple[str, tuple[int, int]], list[tuple[int, str]]] = {}
     for i, one in enumerate(pool):
         for name, stream in one.episode.cameras.items():
-            if not _is_shared(stream):
+            if not is_shared(stream):
                 continue
             try:
                 device = (stream.setup or name, stream.size())
@@ -122,7 +122,8 @@ def solve_pool(pool: Sequence[Prepared], config: CameraConfig) -> list[Cameras]:
     return cameras
 
 
-def _is_shared(stream: CameraStream) -> bool:
+def is_shared(stream: CameraStream) -> bool:
+    """Whether a camera may be solved with those of other episodes."""
     return stream.calibration is None and "wrist" not in stream.name
 
 

@@ -192,6 +192,16 @@ class CostConfig(_Part):
     prices: str | None = Field(None, description="YAML like configs/prices.yaml; default: that one")
 
 
+class StagingConfig(_Part):
+    """Where reconstructed arrays are kept, so that they are never made twice. No byte of a shard
+    depends on it.
+    """
+
+    path: str | None = Field(
+        None, description="folder or URL, which builds may share; null: nothing is kept"
+    )
+
+
 class BeamConfig(_Part):
     """How a build runs on Apache Beam."""
 
@@ -235,7 +245,9 @@ class RunConfig(_Part):
 
 
 class BuildConfig(_Part):
-    """Everything that a build's bytes depend on, besides its input and the code; and ``run``."""
+    """Everything that a build's bytes depend on, besides its input and the code; and ``run``,
+    ``staging``, ``cost``, ``quarantine``.
+    """
 
     source: SourceConfig = SourceConfig()
     split: SplitConfig = SplitConfig()
@@ -247,6 +259,7 @@ class BuildConfig(_Part):
     shard: ShardConfig = ShardConfig()
     quarantine: QuarantineConfig = QuarantineConfig()
     cost: CostConfig = CostConfig()
+    staging: StagingConfig = StagingConfig()
     run: RunConfig = RunConfig()
 
 
@@ -264,10 +277,19 @@ def load_config(path: Path | None = None, overrides: Sequence[str] = ()) -> Buil
             raise UsageError(f"cannot read the configuration {path}: {error}") from error
         if not isinstance(tree, dict):
             raise UsageError(f"{path} holds a {type(tree).__name__}; expected a mapping")
-    for override in overrides:
-        name, equals, value = override.partition("=")
+    return _checked(tree, overrides)
+
+
+def override(config: BuildConfig, overrides: Sequence[str]) -> BuildConfig:
+    """A configuration with ``a.b=c`` overrides; errors as of `load_config`."""
+    return _checked(config.model_dump(mode="json"), overrides)
+
+
+def _checked(tree: dict[str, Any], overrides: Sequence[str]) -> BuildConfig:
+    for given in overrides:
+        name, equals, value = given.partition("=")
         if not equals:
-            raise UsageError(f"--set {override!r} has no '='; expected --set section.key=value")
+            raise UsageError(f"--set {given!r} has no '='; expected --set section.key=value")
         node = tree
         *sections, leaf = name.strip().split(".")
         for section in sections:

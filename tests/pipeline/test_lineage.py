@@ -89,7 +89,7 @@ def test_every_key_decides_but_those_that_choose_records_or_name_places(key, kin
     value = FREE.get(key, OTHER.get(key)) if key in FREE | OTHER else another(kind, default)
     config = changed(BuildConfig(), key, value)
     assert config != BuildConfig()
-    free = key in FREE or key.startswith(("run.", "quarantine."))
+    free = key in FREE or key.startswith(("run.", "quarantine.", "staging."))
     assert (config_hash(config) == config_hash(BuildConfig())) == free
 
 
