@@ -11,6 +11,7 @@ from jobs import _show
 from jobs._cli_build import drive, run_options
 from jobs._options import (
     FAILED,
+    Column,
     EngineName,
     Json,
     MetricsPort,
@@ -20,7 +21,6 @@ from jobs._options import (
     explained,
     fail,
 )
-from jobs.backfill import Column
 
 
 def backfill(

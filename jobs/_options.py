@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -44,6 +45,12 @@ EngineName = Annotated[
 MetricsPort = Annotated[
     int | None, typer.Option(min=1, max=65535, help="loopback port where Prometheus may ask")
 ]
+
+
+class Column(StrEnum):
+    """What can be made anew alone. Its name is also that of its part of the configuration."""
+
+    DEPTH = "depth"
 
 
 @contextmanager

@@ -5,22 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from typing import Any
 
+from jobs._options import Column
 from pipeline.plan import renew
 from pipeline.store import Store
 from robo4d.shard import ShardIndex
 from schemas.config import BuildConfig, RunConfig, override
 from schemas.plan import BuildPlan
 from schemas.reasons import UsageError
-
-
-class Column(StrEnum):
-    """What can be made anew alone. Its name is also that of its part of the configuration."""
-
-    DEPTH = "depth"
-
 
 # The members that hold a column or follow from it: what is seen of the robot is what depth does not
 # hide, and meta.json says where fields came from and how far depth and robot lie apart.

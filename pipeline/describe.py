@@ -128,6 +128,7 @@ def sample_meta(
         },
         "actions": {name: list(columns) for name, columns in episode.action_columns.items()},
         "quality": {name: row[name] for name in quality} | timing.columns(),
+        **({"depth_anchoring": lifted.anchoring} if lifted.anchoring else {}),
         "timing": timing.offset.describe(),
         "camera_solution": choice.describe(),
         "base": None if base is None else base.describe(),

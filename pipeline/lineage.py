@@ -48,7 +48,7 @@ _LIBRARIES = (
     "simplejpeg",
     "warp-lang",
 )
-MASKS = "camera.masks"
+MASKS, DEPTH = "camera.masks", "depth"
 
 
 class Lineage(BaseModel):
@@ -143,12 +143,15 @@ def bytes_config(config: BuildConfig, models: Mapping[str, str]) -> BuildConfig:
     masks = config.camera.masks
     if masks.model is not None:
         masks = masks.model_copy(update={"model": models[MASKS]})
+    # A place says nothing of what lies there.
+    depth = config.depth.model_copy(update={"model": models.get(DEPTH)})
     # Episodes whose group shows only when they are read are set aside by what ``split`` says.
     split = SplitConfig() if config.split.by == "source" else config.split
     return config.model_copy(
         update={
             "source": source,
             "split": split,
+            "depth": depth,
             "camera": config.camera.model_copy(update={"masks": masks}),
             "shard": config.shard.model_copy(update={"episodes": ShardConfig().episodes}),
             "quarantine": QuarantineConfig(),
@@ -165,8 +168,11 @@ def model_identities(config: BuildConfig) -> dict[str, str]:
     Raises:
         UsageError: a checkpoint, or what runs it, is not here.
     """
-    masks = _masks(config.camera.masks)
-    return {MASKS: masks} if masks else {}
+    # Imported here: it asks torch, where a network is named.
+    from reconstruction.depth.backends import network_identity
+
+    found = {MASKS: _masks(config.camera.masks), DEPTH: network_identity(config.depth)}
+    return {stage: identity for stage, identity in found.items() if identity}
 
 
 def _masks(config: MasksConfig) -> str:

@@ -12,6 +12,7 @@ from pipeline.lineage import Lineage
 from pipeline.recall import Recall
 from pipeline.setup import Prepared
 from reconstruction.depth import DepthEstimator
+from reconstruction.depth.backends import NETWORKS, open_network
 from reconstruction.depth.simulator import SimulatorDepth, open_truth
 from reconstruction.lift import Lifted, lift_clip
 from reconstruction.motion import shift_motion
@@ -114,6 +115,8 @@ def _estimator(
     episode: Episode, camera: str, clip: ClipPlan, origin: PlannedSource, config: DepthConfig
 ) -> DepthEstimator | None:
     """Where a view's depth comes from; None: nowhere."""
+    if config.backend in NETWORKS:
+        return open_network(config)
     own = episode.cameras[camera].depth
     if own is not None and config.backend != "none":
         return SimulatorDepth(own, clip.steps)

@@ -132,8 +132,9 @@ def _put(group: zarr.Group, name: str, values: NDArray) -> None:
     shape = values.shape
     # An exact copy: depth stays float32, to the last bit.
     codecs = [BloscCodec(cname="zstd", clevel=5, shuffle="bitshuffle"), Crc32cCodec()]
-    if values.ndim < 3 or values.shape[0] <= _CHUNK_FRAMES:
-        group.create_array(name, data=values, chunks=shape or "auto", compressors=codecs)
+    if values.ndim < 3 or values.shape[0] <= _CHUNK_FRAMES or values.size == 0:
+        chunks = tuple(max(1, side) for side in shape) or "auto"
+        group.create_array(name, data=values, chunks=chunks, compressors=codecs)
         return
     frames = -(-len(values) // _CHUNK_FRAMES) * _CHUNK_FRAMES
     group.create_array(

@@ -6,7 +6,7 @@ scale_frame        likewise, of each frame
 scale_shift_clip   least squares of scale and shift to the truth (Ranftl et al. 2020), in depth, or
                    in inverse depth where the estimate is that; of the whole clip
 scale_shift_frame  likewise, of each frame
-robot              `reconstruction.anchor`: by the robot's surface, never shown the truth
+robot              `reconstruction.anchor_scale`: by the robot's surface, never shown the truth
 
 All but the first and the last are shown the truth: they tell a depth's shape from its size.
 """
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qa.depth_clips import DepthClip
-from reconstruction.anchor import anchor_depth
+from reconstruction.anchor_scale import anchor_estimate
 from reconstruction.depth import DepthEstimate
 from schemas.reasons import UsageError, did_you_mean
 
@@ -71,12 +71,8 @@ def align_depth(estimate: DepthEstimate, clip: DepthClip, how: str) -> Depths:
     values, inverse = estimate.depth, estimate.kind == "inverse"
     if how == "robot":
         assert clip.robot_depth is not None
-        return anchor_depth(
-            values,
-            "inverse" if inverse else "depth",
-            clip.robot_depth,
-            clip.rgb,
-            camera_rests=clip.camera_rests,
+        return anchor_estimate(
+            estimate, clip.robot_depth, clip.rgb, camera_rests=clip.camera_rests
         ).depth
     if how == "metric":
         return values

@@ -18,8 +18,10 @@ from qa.depth_alignment import align_depth, applies
 from qa.depth_clips import DepthClip
 from reconstruction.anchor import held_back_pixels
 from reconstruction.depth import DepthEstimate, DepthEstimator
+from reconstruction.depth.backends import NETWORKS, open_network
 from reconstruction.depth.baselines import ConstantDepth, PlaneDepth, fit_plane
 from robo4d.geometry import check_array
+from schemas.config import DepthConfig
 from schemas.episode import Provenance
 from schemas.reasons import UsageError, did_you_mean
 
@@ -128,7 +130,7 @@ _OWN: dict[str, Backend] = {
 }
 
 
-DEFAULT_BACKENDS = ("constant", "plane", "plane_fit")
+DEFAULT_BACKENDS = ("constant", "plane", "plane_fit", "pointmap")
 
 
 def open_backends(names: Sequence[str], model: str | None = None) -> dict[str, Backend]:
@@ -148,8 +150,10 @@ def open_backends(names: Sequence[str], model: str | None = None) -> dict[str, B
 def _open(name: str, model: str | None) -> Backend:
     if name in _OWN:
         return _OWN[name]
-    # Networks of `reconstruction.depth.backends` go here.
-    raise UsageError(did_you_mean("depth backend", name, _OWN))
+    if name not in NETWORKS:
+        raise UsageError(did_you_mean("depth backend", name, (*_OWN, *NETWORKS)))
+    network = open_network(DepthConfig.model_validate({"backend": name, "model": model}))
+    return lambda clip: network
 
 
 def run_board(

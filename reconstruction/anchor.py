@@ -25,7 +25,7 @@ from robo4d.geometry import check_array
 
 Floats = NDArray[np.floating]
 Mask = NDArray[np.bool_]
-Kind = Literal["depth", "inverse"]
+Numbers = Literal["depth", "inverse"]
 
 # Pixels to keep off the robot's outline and off its own steps in depth: networks blur edges by 2
 # to 3 pixels, and a calibration good to a few pixels shifts them.
@@ -33,9 +33,9 @@ _MARGIN = 3
 # A step in the robot's own depth, as a share of it.
 _STEP = 0.03
 # Held-back pixels within this share of their depth count as right, and half of them must.
-_RIGHT, _MOST_RIGHT = 0.05, 0.5
+RIGHT, MOST_RIGHT = 0.05, 0.5
 # Predicted relative error at which confidence falls to 1/e; at 0.31 it rounds to 0: unknown.
-_TRUSTED = 0.05
+TRUSTED = 0.05
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Anchored:
 
 def anchor_depth(
     relative: NDArray[np.floating],
-    kind: Kind,
+    kind: Numbers,
     robot_depth: NDArray[np.floating],
     rgb: NDArray[np.uint8],
     *,
@@ -121,37 +121,37 @@ def anchor_depth(
     check_array("rgb", rgb, [*relative.shape, 3], "u")
     known = relative != 0
     if not known.any():
-        return _nothing(relative.shape, "the relative depth is unknown everywhere")
+        return nothing_known(relative.shape, "the relative depth is unknown everywhere")
     # In units of its own spread, so that nothing below depends on what scale and shift it came in.
     middle = float(np.median(relative[known]))
     spread = float(np.median(np.abs(relative[known] - middle))) or 1.0
     unit = np.where(known, (relative - middle) / spread, np.nan).astype(np.float32)
-    ruler = _solid(robot_depth) & known
+    ruler = solid_robot(robot_depth) & known
     judge = ruler & _held_back(relative.shape[1:])
     fitted = ruler & ~judge
     if fitted.sum() < FEWEST:
         why = f"{fitted.sum()} robot pixels off its edges to fit to; {FEWEST} are needed"
-        return _nothing(relative.shape, why)
+        return nothing_known(relative.shape, why)
     x = np.zeros_like(robot_depth, float)
     x[ruler] = robot_depth[ruler] if kind == "depth" else 1 / robot_depth[ruler]
 
     ties = tie_frames(unit, rgb, robot_depth > 0) if camera_rests else None
     fit = fit_frames(unit, x, fitted, ties)
     if isinstance(fit, str):
-        return _nothing(relative.shape, fit)
+        return nothing_known(relative.shape, fit)
     depth, error = _apply(fit, unit, kind)
-    held = _judge(depth, robot_depth, judge)
-    if held.right < _MOST_RIGHT:
-        why = f"{held.right:.0%} of held-back robot pixels come out within {_RIGHT:.0%}"
-        return _nothing(relative.shape, f"{why}; {_MOST_RIGHT:.0%} must", held)
+    held = judge_held_back(depth, robot_depth, judge)
+    if held.right < MOST_RIGHT:
+        why = f"{held.right:.0%} of held-back robot pixels come out within {RIGHT:.0%}"
+        return nothing_known(relative.shape, f"{why}; {MOST_RIGHT:.0%} must", held)
     if ties is not None and np.isfinite(ties.gain).any():
         background, _ = _apply(_common(fit, ties), ties.background[None], kind)
         steady(depth, background[0], ties.resting)
-    confidence = np.where(np.isfinite(depth), 255 * np.exp(-error / _TRUSTED), 0)
+    confidence = np.where(np.isfinite(depth), 255 * np.exp(-error / TRUSTED), 0)
     confidence = np.rint(np.nan_to_num(confidence)).astype(np.uint8)
     if np.median(confidence[known]) == 0:
         why = "the robot's depths are too much alike to say how deep the scene is"
-        return _nothing(relative.shape, why, held)
+        return nothing_known(relative.shape, why, held)
     scale = 1 / (fit.slope * spread)
     return Anchored(
         depth=np.where(confidence > 0, depth, 0).astype(np.float32),
@@ -170,7 +170,7 @@ def held_back_pixels(robot_depth: NDArray[np.floating]) -> Mask:
         robot_depth: (T, H, W) m, of the robot alone, 0 none.
     """
     robot_depth = check_array("robot_depth", robot_depth, ["T", "H", "W"])
-    return _solid(robot_depth) & _held_back(robot_depth.shape[1:])
+    return solid_robot(robot_depth) & _held_back(robot_depth.shape[1:])
 
 
 def _common(fit: FrameLines, ties: Ties) -> FrameLines:
@@ -186,7 +186,7 @@ def _common(fit: FrameLines, ties: Ties) -> FrameLines:
     )
 
 
-def _apply(fit: FrameLines, unit: Floats, kind: Kind) -> tuple[Floats, Floats]:
+def _apply(fit: FrameLines, unit: Floats, kind: Numbers) -> tuple[Floats, Floats]:
     """Depth (T, H, W) in m, NaN where there is none, and its predicted relative error."""
     x = (unit - fit.offset[:, None, None]) / fit.slope[:, None, None]
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -197,7 +197,7 @@ def _apply(fit: FrameLines, unit: Floats, kind: Kind) -> tuple[Floats, Floats]:
     return depth, np.hypot(fit.sigma * np.sqrt(variance), fit.borrowed[:, None, None])
 
 
-def _solid(robot_depth: Floats) -> Mask:
+def solid_robot(robot_depth: Floats) -> Mask:
     """Where the robot's surface is smooth and its outline far."""
     kernel = np.ones((2 * _MARGIN + 1,) * 2, np.uint8)
     solid = np.empty(robot_depth.shape, bool)
@@ -213,17 +213,17 @@ def _held_back(size: tuple[int, int]) -> Mask:
     return (row + column) % 2 == 1
 
 
-def _judge(depth: Floats, robot_depth: Floats, judge: Mask) -> HeldBack:
+def judge_held_back(depth: Floats, robot_depth: Floats, judge: Mask) -> HeldBack:
     true = robot_depth[judge]
     if not len(true):
         return HeldBack(0, 0.0, 0.0, 0.0)
     # Where the fit gives no depth at all it is as wrong as can be.
     error = np.nan_to_num(np.abs(depth[judge] - true), nan=np.inf)
     median, p90 = np.percentile(error, [50, 90], method="lower")
-    return HeldBack(len(true), float(median), float(p90), float((error <= _RIGHT * true).mean()))
+    return HeldBack(len(true), float(median), float(p90), float((error <= RIGHT * true).mean()))
 
 
-def _nothing(shape: tuple[int, ...], reason: str, held: HeldBack | None = None) -> Anchored:
+def nothing_known(shape: tuple[int, ...], reason: str, held: HeldBack | None = None) -> Anchored:
     unknown = np.full(shape[0], np.nan)
     return Anchored(
         depth=np.zeros(shape, np.float32),

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reconstruction.anchor_scale import anchor_estimate
 from reconstruction.depth import DepthEstimate, DepthEstimator
 from reconstruction.mask import visible_robot
 from reconstruction.motion import Motion
@@ -26,12 +27,15 @@ class Lifted:
 
     Attributes:
         robot_residual: m, see `reconstruction.residual`; None without metric depth.
+        anchoring: how the robot made relative depth metric, see `Anchored.describe`; empty where
+            it was metric before.
     """
 
     fields: dict[str, NDArray] = field(default_factory=dict)
     provenance: dict[str, Provenance] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
     robot_residual: float | None = None
+    anchoring: dict[str, Any] = field(default_factory=dict)
 
     def put(self, name: str, value: NDArray, provenance: Provenance) -> None:
         """Set a field."""
@@ -68,8 +72,11 @@ def lift_clip(
         why: what is to be said where it is not.
     """
     lifted = Lifted()
-    depth = _scene_depth(lifted, rgb, calibration, estimator)
+    estimate = None
+    if estimator is not None:
+        estimate = estimator(rgb, None if calibration is None else calibration.K)
     if calibration is None or renderer is None:
+        _put_depth(lifted, estimate, None, rgb, rests=False)
         lifted.leave_out(
             f"{NO_CAMERA}: {why}" if why else NO_CAMERA,
             "K",
@@ -91,27 +98,41 @@ def lift_clip(
     )
     lifted.put("robot_depth", robot, rendered_from)
     lifted.put("robot_part", part, rendered_from)
+    rests = bool((pose == pose[0]).all())
+    depth = _put_depth(lifted, estimate, robot, rgb, rests=rests)
     if depth is None:
-        lifted.leave_out(NO_DEPTH, "robot_visible")
+        lifted.leave_out(lifted.reasons["depth"], "robot_visible")
     else:
         lifted.put("robot_visible", visible_robot(robot, depth.depth), depth.provenance)
         lifted.robot_residual = surface_residual(robot, depth.depth)
     return lifted
 
 
-def _scene_depth(
+def _put_depth(
     lifted: Lifted,
+    estimate: DepthEstimate | None,
+    robot: NDArray[np.float32] | None,
     rgb: NDArray[np.uint8],
-    calibration: Calibration | None,
-    estimator: DepthEstimator | None,
+    *,
+    rests: bool,
 ) -> DepthEstimate | None:
-    if estimator is None:
+    """Metric depth: as it is estimated, or by the robot (T, H, W)."""
+    if estimate is None:
         lifted.leave_out(NO_DEPTH, "depth", "confidence")
         return None
-    estimate = estimator(rgb, None if calibration is None else calibration.K)
     if not estimate.metric:
-        lifted.leave_out("relative depth is not anchored to metres yet", "depth", "confidence")
-        return None
+        if robot is None:
+            why = "an estimator's depth is made metric by the robot, which needs a camera"
+            lifted.leave_out(why, "depth", "confidence")
+            return None
+        anchored = anchor_estimate(estimate, robot, rgb, camera_rests=rests)
+        lifted.anchoring = anchored.describe()
+        if not anchored.metric:
+            lifted.leave_out(f"the robot does not say: {anchored.reason}", "depth", "confidence")
+            return None
+        estimate = DepthEstimate(
+            anchored.depth, anchored.confidence, "metric", Provenance.ESTIMATED
+        )
     lifted.put("depth", estimate.depth, estimate.provenance)
     lifted.put("confidence", estimate.confidence, estimate.provenance)
     return estimate

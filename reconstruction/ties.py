@@ -47,7 +47,7 @@ def tie_frames(relative: Floats, rgb: NDArray[np.uint8], robot: Mask) -> Ties:
         rgb: (T, H, W, 3).
         robot: (T, H, W) where the robot is, hidden or not.
     """
-    resting = _looks_as_usual(rgb) & ~_grown(robot) & np.isfinite(relative)
+    resting = resting_pixels(rgb, robot) & np.isfinite(relative)
     start = int(resting.sum((1, 2)).argmax())
     background = np.where(resting[start], relative[start], np.nan)
     # Against one frame first, then against the median of all, which has less noise and more reach.
@@ -56,6 +56,11 @@ def tie_frames(relative: Floats, rgb: NDArray[np.uint8], robot: Mask) -> Ties:
         background = _median(_undrift(relative, gain, offset), resting)
     gain, offset = _align(relative, background, resting)
     return Ties(gain, offset, background, resting)
+
+
+def resting_pixels(rgb: NDArray[np.uint8], robot: Mask) -> Mask:
+    """(T, H, W) pixels of a camera at rest that look as they usually do and are off the robot."""
+    return _looks_as_usual(rgb) & ~_grown(robot)
 
 
 def steady(depth: Floats, background: Floats, resting: Mask) -> Floats:

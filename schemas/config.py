@@ -105,9 +105,19 @@ class ClipConfig(_Part):
 class DepthConfig(_Part):
     """Where scene depth comes from."""
 
-    backend: Literal["auto", "simulator", "none"] = Field(
-        "auto", description="auto: exact depth of twins and of LIBERO, absent for real frames"
+    backend: Literal["auto", "simulator", "pointmap", "transformers", "none"] = Field(
+        "auto",
+        description="auto: exact depth of twins and of LIBERO, absent for real frames; pointmap: "
+        "our network; transformers: a published one (both: extra robo4d[depth]), made metric by "
+        "the robot",
     )
+    model: str | None = Field(
+        None,
+        description="pointmap: a .safetensors of ours, null the one that comes along; "
+        "transformers: a checkpoint's folder, or hub:owner/name, which is downloaded",
+    )
+    batch: int = Field(8, ge=1, description="most frames that a network sees at once")
+    compiled: bool = Field(False, description="by torch.compile; pays off over many clips")
 
 
 class ChecksConfig(_Part):

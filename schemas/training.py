@@ -47,6 +47,7 @@ class LoopPart(_Part):
     average: float = Field(0.999, ge=0, lt=1, description="of the weights that are kept")
     seed: int = 0
     judge_every: int = Field(1000, ge=1, description="steps between looks at validation")
+    judged: int = Field(512, ge=1, description="pairs of the validation that are looked at")
 
 
 class DepthTraining(_Part):

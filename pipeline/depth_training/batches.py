@@ -84,7 +84,7 @@ class PairCutter:
 
 @dataclass(frozen=True)
 class _Draw:
-    """Random numbers made on the CPU, so that they do not depend on the device."""
+    """Random numbers made on the CPU, so that they do not depend on the device, but for noise."""
 
     generator: torch.Generator
     device: torch.device
@@ -92,6 +92,10 @@ class _Draw:
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         values = torch.rand(shape, generator=self.generator).to(self.device)
         return low + (high - low) * values
+
+    def on_device(self) -> torch.Generator:
+        seed = int(torch.randint(2**31, (1,), generator=self.generator))
+        return torch.Generator(self.device).manual_seed(seed)
 
 
 def _boxes(draw: _Draw, count: int, full: torch.Size, size: tuple[int, int], plain: bool) -> Tensor:
@@ -142,5 +146,5 @@ def _spoil(pictures: Tensor, draw: _Draw) -> Tensor:
     blurred = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
     share = draw.uniform(count, 1, 1, 1, low=-1.2, high=1.0).clamp_min(0).repeat(2, 1, 1, 1)
     x = x + share * (blurred - x)
-    noise = torch.randn(x.shape, device=x.device) * draw.uniform(2 * count, 1, 1, 1, high=0.03)
-    return (x + noise).clamp(0, 1)
+    noise = torch.randn(x.shape, device=x.device, generator=draw.on_device())
+    return (x + noise * draw.uniform(2 * count, 1, 1, 1, high=0.03)).clamp(0, 1)

@@ -21,7 +21,6 @@ from reconstruction.depth.pointmap.network import NetworkConfig, PointmapNetwork
 from schemas.reasons import UsageError
 from schemas.training import DepthTraining, LoopPart
 
-_JUDGED = 512  # pairs of the validation
 _TOLD_EVERY = 100
 
 Tell = Callable[[dict[str, Any]], None]
@@ -88,7 +87,7 @@ def train_network(
             line["pairs_per_s"] = round((done - first) * loop.batch / (time.monotonic() - began))
             sums = {}
             if done % loop.judge_every == 0 or done == loop.steps:
-                line["validation"] = judge(average, validation, loop.batch)
+                line["validation"] = judge(average, validation, loop.batch, loop.judged)
             _append(out, line)
             tell(line)
         if time.monotonic() > until and done < loop.steps:
@@ -112,11 +111,11 @@ def make_network(config: DepthTraining) -> PointmapNetwork:
 
 
 @torch.no_grad()
-def judge(network: PointmapNetwork, cutter: PairCutter, size: int) -> dict[str, float]:
+def judge(network: PointmapNetwork, cutter: PairCutter, size: int, pairs: int) -> dict[str, float]:
     """AbsRel and delta < 1.25 of the validation, in metres and after one scale a picture."""
     network.eval()
     sums: dict[str, float] = {}
-    rounds = max(1, _JUDGED // size)
+    rounds = max(1, pairs // size)
     for k in range(rounds):
         batch = cutter.cut(size, torch.Generator().manual_seed(k), plain=True)
         said = _run(network, batch)

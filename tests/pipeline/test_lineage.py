@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from records import droid_values, example_bytes, write_droid
 
 from pipeline.lineage import (
+    DEPTH,
     MASKS,
     Lineage,
     bytes_config,
@@ -77,7 +78,7 @@ def changed(tree: BaseModel, key: str, value: object) -> typing.Any:
 
 
 def config_hash(config: BuildConfig) -> str:
-    models = {MASKS: str(config.camera.masks.model)}
+    models = {MASKS: str(config.camera.masks.model), DEPTH: str(config.depth.model)}
     return tree_hash(bytes_config(config, models).model_dump(mode="json"))
 
 

@@ -179,7 +179,8 @@ def test_rows_are_means_over_clips_and_name_the_worst():
 
 
 def test_where_the_robot_says_nothing_the_clip_counts_as_failed():
-    [row] = run_board("made", [CLIP], open_backends(["constant"]), ["robot"])
+    unseen = replace(CLIP, robot_depth=np.zeros_like(CLIP.robot_depth))
+    [row] = run_board("made", [unseen], open_backends(["constant"]), ["robot"])
     assert (row.clips, row.failed) == (1, 1)
     assert row.score == Score(0.0)
 

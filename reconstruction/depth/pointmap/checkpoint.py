@@ -66,7 +66,10 @@ def load_checkpoint(path: Path) -> PointmapNetwork:
             f"{path} is no safetensors file ({error}); pickled checkpoints (.pt, .pth, .bin) are "
             "not read, since they may run code: convert them where you trust them"
         ) from error
-    network = PointmapNetwork(_read_config(path, told.get(_CONFIG, "")))
+    try:
+        network = PointmapNetwork(_read_config(path, told.get(_CONFIG, "")))
+    except ValueError as error:  # of timm, which lacks the encoder or cannot make it so
+        raise UsageError(f"{path}: {error}") from error
     expected = network.state_dict()
     wrong = [
         f"{name}: {tuple(weights[name].shape) if name in weights else 'missing'}, "

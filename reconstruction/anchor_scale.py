@@ -1,0 +1,184 @@
+"""The robot as ruler of depth that has its shape right and its size nearly: one scale, no shift.
+
+A network that was trained in metres errs mostly by a factor: of the lens, and of how large things
+are that it never saw. A line through the robot's depths, as `reconstruction.anchor` fits, would
+find a shift in whatever else is wrong; where the robot shows nearly one depth, as in a wrist
+camera, any slope at all. So here depth = scale x estimate: one scale for a clip before a fixed
+camera, whose background shows how the estimate's own scale drifts; before a moving camera one for
+a few frames.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reconstruction.anchor import (
+    MOST_RIGHT,
+    RIGHT,
+    TRUSTED,
+    Anchored,
+    anchor_depth,
+    held_back_pixels,
+    judge_held_back,
+    nothing_known,
+    solid_robot,
+)
+from reconstruction.depth import DepthEstimate
+from reconstruction.frame_lines import FEWEST
+from reconstruction.ties import resting_pixels, steady
+from robo4d.geometry import check_array
+
+Floats = NDArray[np.floating]
+Mask = NDArray[np.bool_]
+
+# Frames to either side that share a moving camera's scale.
+_NEIGHBOURS = 2
+# What is farther than this factor from the usual ratio is something else: it hides the robot.
+_OCCLUDER = np.log(1.25)
+# Logarithm of depth from the robot's at which the error is taken to be 1.4 times that at the robot.
+# An assumption: an estimator with confidence of its own mostly says more than that.
+_REACH = 0.5
+# Resting pixels that tell a frame's drift.
+_FEWEST_RESTING = 500
+
+
+def anchor_estimate(
+    estimate: DepthEstimate,
+    robot_depth: Floats,
+    rgb: NDArray[np.uint8],
+    *,
+    camera_rests: bool,
+) -> Anchored:
+    """An estimate that is not metric, made so by the robot: a scale, or a line of inverse depth.
+
+    Args:
+        robot_depth: (T, H, W) m, of the robot alone, 0 none.
+        rgb: (T, H, W, 3).
+        camera_rests: whether the camera stands still.
+
+    Raises:
+        ShapeError: arrays do not fit together.
+    """
+    if estimate.kind == "inverse":
+        return anchor_depth(estimate.depth, "inverse", robot_depth, rgb, camera_rests=camera_rests)
+    return anchor_scale(
+        estimate.depth, estimate.confidence, robot_depth, rgb, camera_rests=camera_rests
+    )
+
+
+def anchor_scale(
+    depth: Floats,
+    confidence: NDArray[np.uint8],
+    robot_depth: Floats,
+    rgb: NDArray[np.uint8],
+    *,
+    camera_rests: bool,
+) -> Anchored:
+    """Fit a scale to the robot; see the module. Arguments as of `anchor_estimate`.
+
+    Args:
+        depth: (T, H, W) up to a scale that drifts; 0 where unknown.
+        confidence: (T, H, W) of it, 255 exp(-e / 0.05) for a relative error of e.
+
+    Raises:
+        ShapeError: arrays do not fit together.
+    """
+    depth = check_array("depth", depth, ["T", "H", "W"])
+    robot_depth = check_array("robot_depth", robot_depth, depth.shape)
+    check_array("rgb", rgb, [*depth.shape, 3], "u")
+    known = depth > 0
+    ruler = solid_robot(robot_depth) & known
+    judge = held_back_pixels(robot_depth) & ruler
+    fitted = ruler & ~judge
+    if fitted.sum() < FEWEST:
+        why = f"{fitted.sum()} robot pixels off its edges to fit to; {FEWEST} are needed"
+        return nothing_known(depth.shape, why)
+    with np.errstate(divide="ignore"):
+        level = np.where(known, np.log(depth), np.nan)
+    drift: Floats = np.zeros(len(depth))
+    background, resting = None, None
+    if camera_rests:
+        resting = resting_pixels(rgb, robot_depth > 0) & known
+        drift, background = _drift(level, resting)
+        level = level - drift[:, None, None]
+    ratio = np.full(depth.shape, np.nan)
+    ratio[fitted] = np.log(robot_depth[fitted]) - level[fitted]
+    size, unsure = _sizes(ratio, camera_rests)
+    metric = np.exp(level + size[:, None, None])
+    held = judge_held_back(metric, robot_depth, judge)
+    if held.right < MOST_RIGHT:
+        why = f"{held.right:.0%} of held-back robot pixels come out within {RIGHT:.0%}"
+        return nothing_known(depth.shape, f"{why}; {MOST_RIGHT:.0%} must", held)
+    if background is not None and resting is not None:
+        steady(metric, np.exp(background + size[0]), resting)
+    spread = ratio - size[:, None, None]
+    near = np.abs(spread) < _OCCLUDER
+    noise = float(1.4826 * np.median(np.abs(spread[near])))
+    error = np.hypot(_expected(metric, robot_depth[fitted], confidence, noise), unsure)
+    sure = np.where(known, np.rint(255 * np.exp(-error / TRUSTED)), 0).astype(np.uint8)
+    return Anchored(
+        depth=np.where(known, metric, 0).astype(np.float32),
+        confidence=sure,
+        scale=np.exp(size - drift),
+        shift=np.zeros(len(depth)),
+        noise=noise,
+        held_back=held,
+    )
+
+
+def _expected(depth: Floats, robot: Floats, confidence: NDArray[np.uint8], noise: float) -> Floats:
+    """Relative error (T, H, W): what the estimator says, but no less than it has at the robot, and
+    more the farther a pixel is from the robot's depths (N,).
+    """
+    with np.errstate(divide="ignore"):
+        own = -TRUSTED * np.log(confidence / 255)
+        away = np.log(depth) - np.log(np.median(robot))
+    return np.fmax(own, noise * np.hypot(1, away / _REACH))
+
+
+def _drift(level: Floats, resting: Mask) -> tuple[Floats, Floats]:
+    """(T,) by how much each frame's logarithm of depth lies over the background's (H, W)."""
+    start = int(resting.sum((1, 2)).argmax())
+    background = np.where(resting[start], level[start], np.nan)
+    drift = np.zeros(len(level))
+    for _ in range(2):
+        apart = np.where(resting, level - background, np.nan)
+        enough = np.isfinite(apart).sum((1, 2)) >= _FEWEST_RESTING
+        for t in np.flatnonzero(enough):
+            drift[t] = np.nanmedian(apart[t])
+        if not enough.all() and enough.any():
+            there = np.flatnonzero(enough)
+            drift = np.interp(np.arange(len(level)), there, drift[there])
+        undrifted = np.where(resting, level - drift[:, None, None], np.nan)
+        ordered = np.sort(undrifted, axis=0)  # NaN last
+        count = np.isfinite(ordered).sum(0)
+        middle = np.maximum(count - 1, 0)[None] // 2
+        background = np.take_along_axis(ordered, middle, axis=0)[0]
+    return drift, background
+
+
+def _sizes(ratio: Floats, camera_rests: bool) -> tuple[Floats, float]:
+    """(T,) logarithm of each frame's scale, and how unsure it is."""
+    count = len(ratio)
+    usual = np.nanmedian(ratio)
+    kept = np.where(np.abs(ratio - usual) < 2 * _OCCLUDER, ratio, np.nan)
+    per_frame = [frame[np.isfinite(frame)] for frame in kept]
+    medians = np.array([np.median(f) if len(f) >= 50 else np.nan for f in per_frame])
+    there = np.isfinite(medians)
+    centre = float(np.nanmedian(kept))
+    unsure = 0.0
+    if there.sum() > 1:
+        scatter = 1.4826 * np.median(np.abs(medians[there] - np.median(medians[there])))
+        unsure = float(scatter / np.sqrt(there.sum()))
+    if camera_rests or not there.any():
+        return np.full(count, centre), unsure
+    sizes = np.full(count, np.nan)
+    for t in range(count):
+        near = np.concatenate(per_frame[max(0, t - _NEIGHBOURS) : t + _NEIGHBOURS + 1])
+        if len(near) >= FEWEST // 2:
+            sizes[t] = np.median(near)
+    found = np.flatnonzero(np.isfinite(sizes))
+    if not len(found):
+        return np.full(count, centre), unsure
+    return np.interp(np.arange(count), found, sizes[found]), unsure

@@ -1,0 +1,145 @@
+"""The pointmap network as a `DepthEstimator`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from reconstruction.depth import DepthEstimate
+from reconstruction.depth.batches import in_batches
+from reconstruction.depth.pointmap.checkpoint import load_checkpoint
+from reconstruction.depth.pointmap.network import ALPHA, PointmapNetwork
+from robo4d.geometry import check_array
+from schemas.episode import Provenance
+
+# Pixels of a picture as the network sees it: what it was trained on.
+_AREA = 256 * 256
+# Relative error at which confidence falls to 1/e, as of anchored depth.
+_TRUSTED = 0.05
+
+
+@dataclass(frozen=True)
+class PointmapDepth:
+    """A `DepthEstimator`: every frame beside the clip's first one.
+
+    Depth is in metres as the network takes things to be large: of kind scaled. Confidence is
+    255 exp(-e / 0.05) for the relative error e that the network expects; 255 of one without.
+
+    Attributes:
+        network: in evaluation mode, on its device.
+        batch: most frames at once.
+    """
+
+    network: PointmapNetwork
+    batch: int = 8
+
+    def __call__(self, rgb: NDArray[np.uint8], K: NDArray[np.floating] | None) -> DepthEstimate:
+        """See `DepthEstimator`.
+
+        Raises:
+            ShapeError: ``rgb`` is no clip.
+            UsageError: not even one frame fits into the GPU's memory.
+        """
+        check_array("rgb", rgb, ["T", "H", "W", 3], "u")
+        device = next(self.network.parameters()).device
+        full = (int(rgb.shape[1]), int(rgb.shape[2]))
+        size = network_size(full, self.network.multiple)
+        lens = _lens(K, full, size, device)
+        known = torch.tensor([K is not None], device=device)
+        with _computing(device):
+            memory = None
+            if self.network.config.two_frames:
+                first = self._pictures(rgb[:1], size)
+                memory = self.network.remember(self.network.see(first, lens, known)[0])
+
+        def run(frames: NDArray[np.uint8]) -> tuple[NDArray, ...]:
+            count = len(frames)
+            with _computing(device):
+                pictures = self._pictures(frames, size)
+                seen = self.network.see(pictures, lens.expand(count, 3, 3), known.expand(count))
+                shared = None if memory is None else memory.expand(count, -1, -1)
+                said = self.network.tell(seen, shared, pictures.shape[2:])
+                # Where surfaces meet, depth between the two is neither's.
+                log_depth = _resized(said.log_depth, full)
+                sure = torch.exp(-ALPHA / _resized(said.confidence, full) / _TRUSTED)
+                if not self.network.config.confidence:
+                    sure = torch.ones_like(sure)
+                return log_depth.exp().cpu().numpy(), (255 * sure).round().byte().cpu().numpy()
+
+        depth, confidence = in_batches(rgb, run, self.batch)
+        return DepthEstimate(depth.astype(np.float32), confidence, "scaled", Provenance.ESTIMATED)
+
+    def _pictures(self, frames: NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
+        device = next(self.network.parameters()).device
+        x = torch.from_numpy(np.ascontiguousarray(frames)).to(device)
+        x = x.permute(0, 3, 1, 2).float() / 255
+        if x.shape[2:] != size:
+            x = F.interpolate(x, size, mode="bilinear", align_corners=False, antialias=True)
+        return x.contiguous(memory_format=torch.channels_last)
+
+
+@lru_cache(maxsize=1)
+def open_pointmap(path: Path, *, batch: int = 8, compiled: bool = False) -> PointmapDepth:
+    """The network of a checkpoint, on the first GPU where torch sees one; kept for the process.
+
+    Args:
+        compiled: by `torch.compile`, anew for each size of frames; pays off over many clips.
+
+    Raises:
+        UsageError: see `load_checkpoint`.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    network = load_checkpoint(path).to(device, memory_format=torch.channels_last)
+    if compiled:
+        network.compile()
+    return PointmapDepth(network, batch)
+
+
+def network_size(full: tuple[int, int], multiple: int) -> tuple[int, int]:
+    """(height, width) near the area and the aspect of training, of multiples."""
+    height, width = full
+    best, least = (multiple, multiple), math.inf
+    for h in range(multiple, 4096 // multiple * multiple + 1, multiple):
+        w = max(1, round(h * width / height / multiple)) * multiple
+        aspect = abs(math.log(w / h * height / width))
+        area = abs(math.log(h * w / _AREA))
+        # A picture that is stretched is worse than one of another size.
+        if 4 * aspect + area < least:
+            best, least = (h, w), 4 * aspect + area
+    return best
+
+
+@contextmanager
+def _computing(device: torch.device) -> Iterator[None]:
+    # bfloat16 has the range of single precision, and its rounding is far below the error.
+    half = torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
+    with torch.inference_mode(), half:
+        yield
+
+
+def _lens(
+    K: NDArray[np.floating] | None,
+    full: tuple[int, int],
+    size: tuple[int, int],
+    device: torch.device,
+) -> Tensor:
+    lens = np.eye(3) if K is None else np.array(K, float)
+    lens[0] *= size[1] / full[1]
+    lens[1] *= size[0] / full[0]
+    return torch.from_numpy(lens).float().to(device)[None]
+
+
+def _resized(values: Tensor, size: tuple[int, int]) -> Tensor:
+    if values.shape[1:] == size:
+        return values
+    return F.interpolate(values[:, None], size, mode="bilinear", align_corners=False)[:, 0]

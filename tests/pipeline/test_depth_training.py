@@ -1,0 +1,203 @@
+"""What the depth network learns from, and the loop that it learns in."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("timm")
+
+import robots  # noqa: E402, F401  chooses the OpenGL
+from pipeline.depth_training.batches import PairCutter  # noqa: E402
+from pipeline.depth_training.loop import train_network  # noqa: E402
+from pipeline.depth_training.takes import (  # noqa: E402
+    VALIDATION_SCENES,
+    TakePlan,
+    TakeSet,
+    film_takes,
+    plan_units,
+)
+from reconstruction.depth.pointmap.checkpoint import load_checkpoint  # noqa: E402
+from reconstruction.depth.pointmap.network import rays  # noqa: E402
+from robo4d.geometry import invert, project, transform, unproject  # noqa: E402
+from schemas.reasons import UsageError  # noqa: E402
+from schemas.training import load_training  # noqa: E402
+from simulation.depth_scenes import FIRST_SEED, HELD_OUT_THINGS  # noqa: E402
+from simulation.depth_scenes.take import FRAMES, HEIGHT, WIDTH, Take  # noqa: E402
+from simulation.depth_scenes.twins import film_twin  # noqa: E402
+
+SCENES = ("KITCHEN_SCENE1", "KITCHEN_SCENE7", "STUDY_SCENE1", "STUDY_SCENE4")
+PLAN = TakePlan(units=400, libero=0.6, seed=3)
+
+
+def test_units_are_a_function_of_the_plan():
+    assert plan_units(PLAN, SCENES) == plan_units(PLAN, SCENES)
+    assert plan_units(PLAN, SCENES) != plan_units(TakePlan(400, 0.6, 4), SCENES)
+
+
+def test_no_scene_both_trains_and_judges():
+    units = plan_units(PLAN, SCENES)
+    for unit in units:
+        if unit.kind == "bank":
+            assert unit.validation == (SCENES[unit.scene] in VALIDATION_SCENES)
+    twins = [unit for unit in units if unit.kind != "bank"]
+    trains = {unit.scene for unit in twins if not unit.validation}
+    judges = {unit.scene for unit in twins if unit.validation}
+    assert judges
+    assert not trains & judges
+    assert 0.5 < 1 - len(twins) / len(units) < 0.7
+
+
+def test_the_suites_that_the_board_looks_at_are_held_out():
+    suites = pytest.importorskip("simulation.libero_worker.tasks").KNOWN_TASKS
+    named = " ".join(name for tasks in suites.values() for name in tasks.values())
+    for thing in ("bowl", "cream_cheese", "alphabet_soup", "wine_bottle", "plate", "stove"):
+        if thing in named:
+            assert any(thing.split("_")[-1] in held for held in HELD_OUT_THINGS), thing
+    assert FIRST_SEED >= 5000  # twins of tests and benchmarks have lower ones
+
+
+@pytest.fixture(scope="module")
+def take() -> Take:
+    return next(film_twin("bridge", 2))
+
+
+@pytest.mark.slow
+def test_frames_of_a_take_see_the_same_scene(take):
+    """Points of one frame lie on the surfaces that the next one sees, but where things moved."""
+    z, K, pose = take.depth.astype(float), take.K, take.world_from_camera.astype(float)
+    points = unproject(z[0], K[0])[z[0] > 0]
+    for other in range(1, FRAMES):
+        pixels, depth = project(transform(invert(pose[other]) @ pose[0], points), K[other])
+        inside = (pixels >= 0).all(-1) & (pixels < [WIDTH, HEIGHT]).all(-1) & (depth > 0)
+        at = pixels[inside].astype(int)
+        found = z[other][at[:, 1], at[:, 0]]
+        agree = np.abs(found - depth[inside]) < 0.01 * depth[inside]
+        assert inside.mean() > 0.3
+        assert agree.mean() > 0.7, other  # the rest is hidden, or the robot moved
+    assert np.array_equal(pose[0], pose[1])
+
+
+@pytest.mark.slow
+def test_the_same_number_films_the_same_takes(take):
+    again = next(film_twin("bridge", 2))
+    assert np.array_equal(take.rgb, again.rgb)
+    assert np.array_equal(take.depth, again.depth)
+
+
+@pytest.mark.slow
+def test_filming_goes_on_where_it_was_broken_off(tmp_path, monkeypatch):
+    plan = TakePlan(units=1, libero=0, seed=0)
+    made = film_takes(plan, tmp_path, workers=1)
+    assert len(made.training) + len(made.validation) > 0
+    before = (tmp_path / "done" / "0").stat().st_mtime_ns
+    film_takes(plan, tmp_path, workers=1)
+    assert (tmp_path / "done" / "0").stat().st_mtime_ns == before
+    with pytest.raises(UsageError, match="takes of another plan"):
+        film_takes(TakePlan(units=2, libero=0, seed=0), tmp_path, workers=1)
+
+
+@pytest.fixture
+def takes(tmp_path) -> TakeSet:
+    """A slanted plane seen by cameras that step aside, analytically."""
+    folder = tmp_path / "takes"
+    (folder / "done").mkdir(parents=True)
+    rows = 16
+    rng = np.random.default_rng(0)
+    K = np.array([[250.0, 0, 160], [0, 250, 128], [0, 0, 1]])
+    v, u = np.mgrid[:HEIGHT, :WIDTH] + 0.5
+    ray = np.stack([(u - 160) / 250, (v - 128) / 250, np.ones_like(u)], -1)
+    normal, distance = np.array([0.0, 0.5, 1.0]), 1.2
+    depth = np.empty((rows, FRAMES, HEIGHT, WIDTH), np.float16)
+    pose = np.broadcast_to(np.eye(4), (rows, FRAMES, 4, 4)).copy()
+    pose[:, 2:, :3, 3] = rng.normal(0, 0.05, (rows, 2, 3))
+    for row in range(rows):
+        for k in range(FRAMES):
+            depth[row, k] = (distance - pose[row, k, :3, 3] @ normal) / (ray @ normal)
+    rgb = rng.integers(0, 255, (rows, FRAMES, HEIGHT // 16, WIDTH // 16, 3)).astype(np.uint8)
+    np.save(folder / "rgb.npy", rgb.repeat(16, 2).repeat(16, 3))
+    np.save(folder / "depth.npy", depth)
+    np.save(folder / "K.npy", np.broadcast_to(K, (rows, FRAMES, 3, 3)).astype(np.float32))
+    np.save(folder / "world_from_camera.npy", pose.astype(np.float32))
+    units = [{"number": n, "validation": n == 1} for n in range(2)]
+    (folder / "takes.json").write_text(json.dumps({"units": units}))
+    for n in range(2):
+        (folder / "done" / str(n)).write_text("8")
+    return TakeSet(folder)
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_a_cut_keeps_points_where_they_are(takes, plain):
+    """Whatever is cut out, its points lie on the plane, and the shift leads to the reference's."""
+    rows = torch.from_numpy(takes.training)
+    cutter = PairCutter(takes, rows, torch.device("cpu"), resident=True)
+    batch = cutter.cut(12, torch.Generator().manual_seed(0), plain=plain)
+    depth = batch.truth.depth
+    own = rays(batch.K, depth.shape[1:]) * depth[:, None]
+    there = own + batch.truth.shift * depth[:, None]
+    normal = torch.tensor([0.0, 0.5, 1.0])
+    height = torch.einsum("bchw,c->bhw", there, normal)
+    # In the reference's frame the plane is at one distance, which its place decides.
+    assert torch.allclose(height, height.mean((1, 2), keepdim=True), atol=0.01)
+    assert batch.frames.min() >= 0
+    assert batch.frames.max() <= 1
+    assert torch.allclose(batch.truth.log_focal.exp() * depth.shape[2], batch.K[:, 0, 0])
+    if plain:
+        assert batch.truth.known.all()
+
+
+SMALL = [
+    "network.width=32",
+    "network.blocks=1",
+    "network.heads=4",
+    "network.encoder=mobilenetv3_small_050",
+    "network.encoder_weights=null",
+    "loop.batch=2",
+    "loop.warmup=1",
+    "loop.judge_every=2",
+    "loop.judged=4",
+]
+
+
+def test_a_training_that_was_broken_off_ends_as_one_that_was_not(takes, tmp_path):
+    config = load_training(None, [*SMALL, "loop.steps=3"])
+    lines = []
+
+    def train(out, **how):
+        return train_network(
+            config, takes, out, device=torch.device("cpu"), tell=lines.append, **how
+        )
+
+    whole = train(tmp_path / "whole")
+    assert whole is not None
+    assert train(tmp_path / "parts", until=-math.inf) is None  # stops after each step
+    assert train(tmp_path / "parts", until=-math.inf) is None
+    parts = train(tmp_path / "parts", until=-math.inf)
+    assert parts is not None
+    assert set(lines[0]["validation"]) >= {"abs_rel", "delta1"}
+    one, other = load_checkpoint(whole).state_dict(), load_checkpoint(parts).state_dict()
+    assert all(torch.equal(one[k], other[k]) for k in one)
+
+
+def test_a_training_goes_on_with_its_own_configuration_only(takes, tmp_path):
+    def train(*more):
+        config = load_training(None, [*SMALL, "loop.steps=2", *more])
+        return train_network(
+            config,
+            takes,
+            tmp_path / "run",
+            device=torch.device("cpu"),
+            tell=lambda line: None,
+            until=-math.inf,
+        )
+
+    assert train() is None
+    with pytest.raises(UsageError, match="another configuration"):
+        train("loop.rate=0.1")
+
+
+def test_bad_keys_of_a_training_are_named():
+    with pytest.raises(UsageError, match=r"training: loop.step: Extra inputs"):
+        load_training(None, ["loop.step=1"])
