@@ -1,0 +1,51 @@
+"""Draw how trainings of the depth network went, from the curves that they wrote.
+
+    python -m benchmarks.depth_curves [RUN.jsonl ...] --out docs/images/depth-training.png
+
+Without arguments: the embedded checkpoint's and its ablation's, in benchmarks/depth_training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from benchmarks._charts import Chart, write_charts
+
+_HERE = Path(__file__).parent / "depth_training"
+# Charts run from 0 to 1.
+_STRETCH = 4
+
+
+def main() -> None:
+    """Two charts of the validation, and the last figures as a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", nargs="*", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("docs/images/depth-training.png"))
+    options = parser.parse_args()
+    runs = options.runs or sorted(_HERE.glob("*.jsonl"))
+    judged = {run.stem.replace("_", " "): _judged(run) for run in runs}
+    charts = []
+    for name, title, stretch in (
+        ("delta1", "validation: share within a factor of 1.25", 1),
+        ("abs_rel", f"validation: AbsRel of each picture scaled, times {_STRETCH}", _STRETCH),
+    ):
+        lines = {
+            run: [(step / 1000, min(1.0, stretch * said[name])) for step, said in points]
+            for run, points in judged.items()
+        }
+        charts.append(Chart(title, "thousand steps", lines))
+    write_charts(options.out, charts)
+    for run, points in judged.items():
+        step, said = points[-1]
+        print(f"{run:16} step {step}: " + ", ".join(f"{k} {v:.4f}" for k, v in said.items()))
+
+
+def _judged(run: Path) -> list[tuple[int, dict[str, float]]]:
+    lines = (json.loads(line) for line in run.read_text().splitlines())
+    return [(line["step"], line["validation"]) for line in lines if "validation" in line]
+
+
+if __name__ == "__main__":
+    main()
