@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from jobs._options import Column
+from pipeline.lineage import model_identities
 from pipeline.plan import renew
 from pipeline.store import Store
 from robo4d.shard import ShardIndex
@@ -43,6 +44,7 @@ def plan_backfill(
             "--set the folder that an equal build kept it in"
         )
     same = getattr(config, column) == getattr(plan.config, column)
+    same &= model_identities(config) == plan.models  # another checkpoint may lie at the same place
     if same and not unfinished:
         raise UsageError(
             f"{column} is as this build has it; say what differs, as --set {column}.backend=none"

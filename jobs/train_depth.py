@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from jobs._options import explained
+from schemas.reasons import UsageError
 from schemas.training import load_training
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -51,6 +52,7 @@ def main(
     began = time.monotonic()
     with explained(str(takes)):
         training = load_training(config, settings)
+        where = None if out is None else _device(device)  # before hours of filming
         from pipeline.depth_training.takes import TakePlan, film_takes
 
         plan = TakePlan(bank=bank, site=site, **training.takes.model_dump())
@@ -65,22 +67,30 @@ def main(
         _tell({"takes": counts, "s": round(time.monotonic() - began, 1)})
         if out is None:
             return
-        import torch
-
         from pipeline.depth_training.loop import train_network
 
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
         checkpoint = train_network(
             training,
             made,
             out,
-            device=torch.device(device),
+            device=where,
             tell=_tell,
             until=began + 60 * minutes,
             resident=resident,
         )
         _tell({"checkpoint": None if checkpoint is None else str(checkpoint)})
+
+
+def _device(name: str) -> Any:
+    try:
+        import timm  # noqa: F401
+        import torch
+    except ModuleNotFoundError as error:
+        raise UsageError(f"training needs {error.name}: pip install 'robo4d[train]'") from error
+    if name not in ("auto", "cpu", "cuda") or (name == "cuda" and not torch.cuda.is_available()):
+        raise UsageError(f"--device is {name!r}; expected cpu, auto, or cuda where there is a GPU")
+    found = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(found if name == "auto" else name)
 
 
 def _tell(line: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.schedule import EFFICIENT, efficiency, efficient_size, makespan
+from reconstruction.depth.backends import NETWORKS
 from schemas.config import BuildConfig
 from schemas.plan import BuildPlan, EpisodeRef, PlannedSource, ShardTask
 from schemas.reasons import UsageError
@@ -79,8 +80,9 @@ class Rates(_Part):
 
     def of(self, source: str, layout: str, twin: bool, config: BuildConfig) -> Rate | None:
         """The measured rate; None where nothing like it was measured."""
-        if config.camera.masks.backend != "none":
-            return None  # a network beside the search: never measured
+        networks = config.camera.masks.backend != "none" or config.depth.backend in NETWORKS
+        if networks:
+            return None  # never measured
         key = (source, layout, twin)
         found = (one for one in self.rates if (one.source, one.layout, one.twin) == key)
         return next(found, None)

@@ -16,11 +16,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from reconstruction.depth.backends import network_identity
 from robo4d import __version__
 from robo4d.sample import to_json
 from schemas.config import (
     BuildConfig,
     CostConfig,
+    DepthConfig,
     MasksConfig,
     QuarantineConfig,
     RunConfig,
@@ -99,12 +101,17 @@ def lineage_of(
         config, code, models: the plan's.
 
     Raises:
-        UsageError: the plan was made by other code or libraries than this process has.
+        UsageError: the plan was made by other code, libraries or networks than this process has.
     """
     if code_version() != code:
         raise UsageError(
             f"the plan was made by code {code[:12]}, this worker has {code_version()[:12]}: "
             "install the same robo4d and the same packages wherever shards are built"
+        )
+    if (here := _networks_here(config.camera.masks, config.depth)) != models:
+        raise UsageError(
+            f"the plan names the networks {models}, this worker has {here}: the same checkpoints, "
+            "torch and kind of device are needed wherever shards are built"
         )
     return Lineage(
         code=source_hash(),
@@ -168,11 +175,16 @@ def model_identities(config: BuildConfig) -> dict[str, str]:
     Raises:
         UsageError: a checkpoint, or what runs it, is not here.
     """
-    # Imported here: it asks torch, where a network is named.
-    from reconstruction.depth.backends import network_identity
+    return _networks(config.camera.masks, config.depth)
 
-    found = {MASKS: _masks(config.camera.masks), DEPTH: network_identity(config.depth)}
+
+def _networks(masks: MasksConfig, depth: DepthConfig) -> dict[str, str]:
+    found = {MASKS: _masks(masks), DEPTH: network_identity(depth)}
     return {stage: identity for stage, identity in found.items() if identity}
+
+
+# A worker keeps what it loaded; to hash it for every shard would take longer than some shards.
+_networks_here = lru_cache(maxsize=4)(_networks)
 
 
 def _masks(config: MasksConfig) -> str:

@@ -83,8 +83,11 @@ def make_plan(
     staging = config.staging
     if staging.path is not None:  # workers may run in other folders
         staging = StagingConfig(path=str(Store.at(staging.path)))
+    depth = config.depth
+    if depth.model is not None and not depth.model.startswith("hub:"):
+        depth = depth.model_copy(update={"model": str(Path(depth.model).absolute())})
     # Where it runs is no part of what is built.
-    config = config.model_copy(update={"run": RunConfig(), "staging": staging})
+    config = config.model_copy(update={"run": RunConfig(), "staging": staging, "depth": depth})
     return BuildPlan(
         sources=tuple(planned), config=config, code=code, models=models, shards=tuple(shards)
     )

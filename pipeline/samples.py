@@ -93,7 +93,10 @@ def lift_sample(
     shown = shift_motion(motion, robot, episode.time, choice.late) if choice.late else motion
 
     def lift(rendered: RobotRenderer | None) -> Lifted:
-        estimator = _estimator(episode, camera, clip, origin, config.depth)
+        estimator = None
+        # A network's depth becomes metric by the robot, which nobody sees without a camera.
+        if choice.calibration is not None or config.depth.backend not in NETWORKS:
+            estimator = _estimator(episode, camera, clip, origin, config.depth)
         renderer = rendered
         if renderer is None and choice.calibration is not None:
             renderer = renderers(robot, *rgb.shape[1:3])

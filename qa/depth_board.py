@@ -21,7 +21,7 @@ from reconstruction.depth import DepthEstimate, DepthEstimator
 from reconstruction.depth.backends import NETWORKS, open_network
 from reconstruction.depth.baselines import ConstantDepth, PlaneDepth, fit_plane
 from robo4d.geometry import check_array
-from schemas.config import DepthConfig
+from schemas.config import load_config
 from schemas.episode import Provenance
 from schemas.reasons import UsageError, did_you_mean
 
@@ -130,7 +130,7 @@ _OWN: dict[str, Backend] = {
 }
 
 
-DEFAULT_BACKENDS = ("constant", "plane", "plane_fit", "pointmap")
+DEFAULT_BACKENDS = ("constant", "plane", "plane_fit")
 
 
 def open_backends(names: Sequence[str], model: str | None = None) -> dict[str, Backend]:
@@ -152,7 +152,8 @@ def _open(name: str, model: str | None) -> Backend:
         return _OWN[name]
     if name not in NETWORKS:
         raise UsageError(did_you_mean("depth backend", name, (*_OWN, *NETWORKS)))
-    network = open_network(DepthConfig.model_validate({"backend": name, "model": model}))
+    settings = [f"depth.backend={name}", *([f"depth.model={model}"] if model else [])]
+    network = open_network(load_config(None, settings).depth)
     return lambda clip: network
 
 

@@ -86,6 +86,7 @@ def anchor_scale(
     """
     depth = check_array("depth", depth, ["T", "H", "W"])
     robot_depth = check_array("robot_depth", robot_depth, depth.shape)
+    check_array("confidence", confidence, depth.shape, "u")
     check_array("rgb", rgb, [*depth.shape, 3], "u")
     known = depth > 0
     ruler = solid_robot(robot_depth) & known
@@ -118,7 +119,7 @@ def anchor_scale(
     error = np.hypot(_expected(metric, robot_depth[fitted], confidence, noise), unsure)
     sure = np.where(known, np.rint(255 * np.exp(-error / TRUSTED)), 0).astype(np.uint8)
     return Anchored(
-        depth=np.where(known, metric, 0).astype(np.float32),
+        depth=np.where(sure > 0, metric, 0).astype(np.float32),
         confidence=sure,
         scale=np.exp(size - drift),
         shift=np.zeros(len(depth)),

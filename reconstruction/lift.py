@@ -103,7 +103,9 @@ def lift_clip(
     if depth is None:
         lifted.leave_out(lifted.reasons["depth"], "robot_visible")
     else:
-        lifted.put("robot_visible", visible_robot(robot, depth.depth), depth.provenance)
+        noise = lifted.anchoring.get("noise", 0.0)  # exact and measured depth has none
+        visible = visible_robot(robot, depth.depth, noise=noise, rgb=rgb if noise else None)
+        lifted.put("robot_visible", visible, depth.provenance)
         lifted.robot_residual = surface_residual(robot, depth.depth)
     return lifted
 

@@ -119,6 +119,14 @@ class DepthConfig(_Part):
     batch: int = Field(8, ge=1, description="most frames that a network sees at once")
     compiled: bool = Field(False, description="by torch.compile; pays off over many clips")
 
+    @model_validator(mode="after")
+    def _of_a_network(self) -> Self:
+        if self.model is not None and self.backend not in ("pointmap", "transformers"):
+            raise ValueError(f"backend {self.backend} takes no model; leave it out")
+        if self.model is None and self.backend == "transformers":
+            raise ValueError("backend transformers needs model: a folder, or hub:owner/name")
+        return self
+
 
 class ChecksConfig(_Part):
     """What an episode must satisfy."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from schemas.reasons import UsageError
 
@@ -25,6 +25,12 @@ class NetworkPart(_Part):
     heads: int = Field(8, ge=1)
     two_frames: bool = True
     confidence: bool = True
+
+    @model_validator(mode="after")
+    def _divided(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"heads {self.heads} do not divide width {self.width}")
+        return self
 
 
 class TakesPart(_Part):
@@ -51,7 +57,7 @@ class LoopPart(_Part):
 
 
 class DepthTraining(_Part):
-    """Everything that a checkpoint depends on, besides code, device and packages."""
+    """What a checkpoint depends on, besides LIBERO's scenes, code, device and packages."""
 
     network: NetworkPart = NetworkPart()
     takes: TakesPart = TakesPart()
@@ -66,13 +72,14 @@ def load_training(path: Path | None = None, overrides: list[str] | None = None) 
     """
     try:
         tree: Any = {} if path is None else yaml.safe_load(path.read_text()) or {}
+        if not isinstance(tree, dict):
+            raise UsageError(f"{path} holds a {type(tree).__name__}; expected a mapping")
         for override in overrides or ():
-            name, _, value = override.partition("=")
-            *sections, leaf = name.split(".")
-            node = tree
-            for section in sections:
-                node = node.setdefault(section, {})
-            node[leaf] = yaml.safe_load(value)
+            name, equals, value = override.partition("=")
+            section, _, key = name.partition(".")
+            if not equals or not key or not isinstance(tree.get(section, {}), dict):
+                raise UsageError(f"--set {override!r}; expected --set section.key=value")
+            tree[section] = {**tree.get(section, {}), key: yaml.safe_load(value)}
         return DepthTraining.model_validate(tree)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UsageError(f"cannot read the training's configuration: {error}") from error

@@ -44,10 +44,20 @@ def train_network(
         until: `time.monotonic` at which to save the state and stop.
         resident: hold the set on the device.
 
+    The state is saved at every look at the validation, and where it stops.
+
     Returns:
         The checkpoint, once all steps are done.
+
+    Raises:
+        UsageError: too few takes, or ``out`` is of another configuration.
     """
     out.mkdir(parents=True, exist_ok=True)
+    if not len(takes.training) or not len(takes.validation):
+        raise UsageError(
+            f"{takes.folder} has {len(takes.training)} takes to train on and "
+            f"{len(takes.validation)} to judge by; raise takes.units"
+        )
     loop = config.loop
     torch.manual_seed(loop.seed)
     network = make_network(config).to(device, memory_format=torch.channels_last)
@@ -65,6 +75,8 @@ def train_network(
     first = _resume(out, network, average, optimizer, config)
     began = time.monotonic()
     sums: dict[str, Tensor] = {}
+    summed = 0
+    _cut_curve(out, first)
     for step in range(first, loop.steps):
         for group in optimizer.param_groups:
             group["lr"] = _rate(loop, step) * group["share"]
@@ -79,23 +91,24 @@ def train_network(
         _follow(average, network, min(loop.average, (step + 1) / (step + 10)))
         for name, value in parts.items():
             sums[name] = sums.get(name, torch.zeros((), device=device)) + value.detach()
-        done = step + 1
+        done, summed = step + 1, summed + 1
         if done % _TOLD_EVERY == 0 or done == loop.steps:
-            count = done % _TOLD_EVERY or _TOLD_EVERY
             line: dict[str, Any] = {"step": done, "rate": _rate(loop, step)}
-            line |= {name: round(float(value) / count, 5) for name, value in sums.items()}
+            line |= {name: round(float(value) / summed, 5) for name, value in sums.items()}
             line["pairs_per_s"] = round((done - first) * loop.batch / (time.monotonic() - began))
-            sums = {}
+            sums, summed = {}, 0
             if done % loop.judge_every == 0 or done == loop.steps:
                 line["validation"] = judge(average, validation, loop.batch, loop.judged)
             _append(out, line)
             tell(line)
-        if time.monotonic() > until and done < loop.steps:
+        stopped = time.monotonic() > until and done < loop.steps
+        if stopped or done % loop.judge_every == 0 or done == loop.steps:
             _save_state(out, done, network, average, optimizer, config)
+        if stopped:
             return None
-    _save_state(out, loop.steps, network, average, optimizer, config)
     checkpoint = out / "checkpoint.safetensors"
-    about = {"training": config.model_dump(mode="json"), "validation": line.get("validation")}
+    judged = judge(average, validation, loop.batch, loop.judged)
+    about = {"training": config.model_dump(mode="json"), "validation": judged}
     save_checkpoint(average, checkpoint, about)
     return checkpoint
 
@@ -198,6 +211,15 @@ def _resume(
     average.load_state_dict(state["average"])
     optimizer.load_state_dict(state["optimizer"])
     return int(state["step"])
+
+
+def _cut_curve(out: Path, step: int) -> None:
+    """Without what was told after the state was saved."""
+    curve = out / "curve.jsonl"
+    if curve.is_file():
+        lines = [line for line in curve.read_text().splitlines() if line]
+        kept = [line for line in lines if json.loads(line)["step"] <= step]
+        curve.write_text("".join(f"{line}\n" for line in kept))
 
 
 def _append(out: Path, line: dict[str, Any]) -> None:

@@ -93,7 +93,7 @@ class TakeSet:
         kept = np.zeros(len(self.rgb), bool)
         judge = np.zeros(len(self.rgb), bool)
         for unit in self.facts["units"]:
-            count = int((folder / "done" / str(unit["number"])).read_text() or 0)
+            count = int((folder / "done" / str(unit["number"])).read_text())
             kept[unit["number"] * TAKES :][:count] = True
             judge[unit["number"] * TAKES :][:TAKES] = unit["validation"]
         self.training = np.flatnonzero(kept & ~judge)
@@ -112,7 +112,7 @@ def film_takes(
         progress: called with units done and in all.
 
     Raises:
-        UsageError: the folder holds another plan's set.
+        UsageError: the folder holds another plan's set, or LIBERO's scenes are not given.
     """
     scenes = _scene_names(plan)
     units = plan_units(plan, scenes)
@@ -169,8 +169,13 @@ def _lay_out(out: Path, facts: dict, plan: TakePlan) -> None:
 
 
 def _scene_names(plan: TakePlan) -> tuple[str, ...]:
-    if plan.bank is None or plan.site is None:
+    if plan.libero == 0:
         return ()
+    if plan.bank is None or plan.site is None:
+        raise UsageError(
+            f"takes.libero is {plan.libero:g}, which needs --bank and --site (see docs/depth.md); "
+            "for twins alone, --set takes.libero=0"
+        )
     from simulation.depth_scenes.libero import open_bank
 
     return tuple(scene["name"] for scene in open_bank(plan.bank, plan.site).scenes)
@@ -205,4 +210,5 @@ def _film_units(plan: TakePlan, out: Path, units: list[Unit]) -> None:
             count += 1
         for array in maps.values():
             array.flush()
-        (out / "done" / str(unit.number)).write_text(str(count))
+        (out / f".{unit.number}").write_text(str(count))
+        (out / f".{unit.number}").rename(out / "done" / str(unit.number))

@@ -38,13 +38,15 @@ def network_identity(config: DepthConfig) -> str:
     """
     if config.backend == "pointmap":
         try:
+            import timm
             import torch
 
             from reconstruction.depth.pointmap.checkpoint import checkpoint_hash
         except ModuleNotFoundError as error:
             raise _not_here(config, error) from error
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        return f"{checkpoint_hash(_checkpoint(config))} torch=={torch.__version__} {device}"
+        libraries = f"torch=={torch.__version__} timm=={timm.__version__}"
+        return f"{checkpoint_hash(_checkpoint(config))} {libraries} {device}"
     if config.backend == "transformers":
         from reconstruction.depth.transformers_depth import identity
 
@@ -62,11 +64,7 @@ def _checkpoint(config: DepthConfig) -> Path:
 
 
 def _named(config: DepthConfig) -> str:
-    if config.model is None:
-        raise UsageError(
-            "depth.backend transformers needs depth.model: the folder of a checkpoint, or "
-            "hub:owner/name, which is downloaded"
-        )
+    assert config.model is not None  # the configuration refuses that
     return config.model
 
 

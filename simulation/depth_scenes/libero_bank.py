@@ -79,8 +79,6 @@ def main(out: Path, suite: str, wanted: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    import os
-
     with tempfile.TemporaryDirectory() as settings:
         # Its default is a file in the home folder that may name another LIBERO's assets.
         os.environ["LIBERO_CONFIG_PATH"] = settings

@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from pipeline.depth_training.takes import (  # noqa: E402
     film_takes,
     plan_units,
 )
-from reconstruction.depth.pointmap.checkpoint import load_checkpoint  # noqa: E402
+from reconstruction.depth.pointmap.checkpoint import embedded_checkpoint, load_checkpoint  # noqa: E402
 from reconstruction.depth.pointmap.network import rays  # noqa: E402
 from robo4d.geometry import invert, project, transform, unproject  # noqa: E402
 from schemas.reasons import UsageError  # noqa: E402
@@ -28,6 +29,7 @@ from simulation.depth_scenes import FIRST_SEED, HELD_OUT_THINGS  # noqa: E402
 from simulation.depth_scenes.take import FRAMES, HEIGHT, WIDTH, Take  # noqa: E402
 from simulation.depth_scenes.twins import film_twin  # noqa: E402
 
+REPO = Path(__file__).resolve().parents[2]
 SCENES = ("KITCHEN_SCENE1", "KITCHEN_SCENE7", "STUDY_SCENE1", "STUDY_SCENE4")
 PLAN = TakePlan(units=400, libero=0.6, seed=3)
 
@@ -161,6 +163,11 @@ SMALL = [
 ]
 
 
+def same(one, other) -> bool:
+    first, second = load_checkpoint(one).state_dict(), load_checkpoint(other).state_dict()
+    return all(torch.equal(first[k], second[k]) for k in first)
+
+
 def test_a_training_that_was_broken_off_ends_as_one_that_was_not(takes, tmp_path):
     config = load_training(None, [*SMALL, "loop.steps=3"])
     lines = []
@@ -177,8 +184,49 @@ def test_a_training_that_was_broken_off_ends_as_one_that_was_not(takes, tmp_path
     parts = train(tmp_path / "parts", until=-math.inf)
     assert parts is not None
     assert set(lines[0]["validation"]) >= {"abs_rel", "delta1"}
-    one, other = load_checkpoint(whole).state_dict(), load_checkpoint(parts).state_dict()
-    assert all(torch.equal(one[k], other[k]) for k in one)
+    assert same(whole, parts)
+
+
+def test_a_training_that_is_done_gives_its_checkpoint_again(takes, tmp_path):
+    config = load_training(None, [*SMALL, "loop.steps=2"])
+
+    def train():
+        out = tmp_path / "run"
+        told = []
+        made = train_network(config, takes, out, device=torch.device("cpu"), tell=told.append)
+        return made, told
+
+    made, told = train()
+    assert told
+    first = made.rename(tmp_path / "first.safetensors")
+    made, told = train()
+    assert not told
+    assert same(first, made)
+
+
+def test_a_training_that_was_killed_goes_on_from_the_last_look(takes, tmp_path):
+    config = load_training(None, [*SMALL, "loop.steps=4"])
+
+    def killed(line):
+        if line["step"] == 4:
+            raise KeyboardInterrupt
+
+    def train(tell, out):
+        return train_network(config, takes, out, device=torch.device("cpu"), tell=tell)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(killed, tmp_path / "run")
+    steps = []
+    again = train(lambda line: steps.append(line["step"]), tmp_path / "run")
+    whole = train(lambda line: None, tmp_path / "whole")
+    assert same(again, whole)
+    curve = (tmp_path / "run" / "curve.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in curve] == [4]
+
+
+def test_scenes_of_libero_are_not_left_out_silently(tmp_path):
+    with pytest.raises(UsageError, match=r"takes.libero is 0.6, which needs --bank and --site"):
+        film_takes(TakePlan(units=4, libero=0.6, seed=0), tmp_path, workers=1)
 
 
 def test_a_training_goes_on_with_its_own_configuration_only(takes, tmp_path):
@@ -196,6 +244,13 @@ def test_a_training_goes_on_with_its_own_configuration_only(takes, tmp_path):
     assert train() is None
     with pytest.raises(UsageError, match="another configuration"):
         train("loop.rate=0.1")
+
+
+def test_the_shipped_recipe_loads():
+    shipped = load_training(REPO / "configs" / "depth_training.yaml")
+    assert load_checkpoint(embedded_checkpoint()).config.to_tree() == shipped.network.model_dump(
+        exclude={"encoder_weights"}
+    )
 
 
 def test_bad_keys_of_a_training_are_named():

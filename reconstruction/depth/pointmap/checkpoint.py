@@ -66,11 +66,13 @@ def load_checkpoint(path: Path) -> PointmapNetwork:
             f"{path} is no safetensors file ({error}); pickled checkpoints (.pt, .pth, .bin) are "
             "not read, since they may run code: convert them where you trust them"
         ) from error
+    config = _read_config(path, told.get(_CONFIG, ""))
     try:
-        network = PointmapNetwork(_read_config(path, told.get(_CONFIG, "")))
-    except ValueError as error:  # of timm, which lacks the encoder or cannot make it so
+        with torch.device("meta"):  # takes no memory, whatever size a stranger's file claims
+            expected = PointmapNetwork(config).state_dict()
+    # Of timm, which lacks the encoder or cannot make it so.
+    except (ValueError, RuntimeError, AttributeError, TypeError) as error:
         raise UsageError(f"{path}: {error}") from error
-    expected = network.state_dict()
     wrong = [
         f"{name}: {tuple(weights[name].shape) if name in weights else 'missing'}, "
         f"expected {tuple(value.shape)}"
@@ -79,6 +81,11 @@ def load_checkpoint(path: Path) -> PointmapNetwork:
     ] + [f"{name}: not of this network" for name in weights.keys() - expected.keys()]
     if wrong:
         raise UsageError(f"{path} does not fit the network it names: {'; '.join(wrong[:3])}")
+    if bad := [name for name, value in weights.items() if not value.isfinite().all()]:
+        raise UsageError(
+            f"{path}: {bad[0]} is not finite; the file is damaged, or its training was"
+        )
+    network = PointmapNetwork(config)
     network.load_state_dict({name: weights[name].to(expected[name].dtype) for name in expected})
     return network.eval()
 
@@ -150,8 +157,11 @@ def _read_config(path: Path, text: str) -> NetworkConfig:
         for name, value in tree.items():
             if type(value).__name__ != known[name].type:
                 raise ValueError(f"{name} is {value!r}, expected {known[name].type}")
-        if not (8 <= tree["width"] <= 4096 and 1 <= tree["blocks"] <= 64):
-            raise ValueError(f"width {tree['width']}, blocks {tree['blocks']}")
+        width, blocks, heads = tree["width"], tree["blocks"], tree["heads"]
+        if not (8 <= width <= 4096 and 1 <= blocks <= 64 and 1 <= heads <= width):
+            raise ValueError(f"width {width}, blocks {blocks}, heads {heads}")
+        if width % heads:
+            raise ValueError(f"heads {heads} do not divide width {width}")
         return NetworkConfig(**tree)
     except ValueError as error:
         raise UsageError(f"{path} is no checkpoint of the pointmap network: {error}") from error

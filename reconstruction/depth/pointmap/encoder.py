@@ -1,4 +1,4 @@
-"""Any timm encoder as a pyramid: tokens for attention, and finer maps for sharp edges."""
+"""A timm encoder as a pyramid: tokens for attention, and finer maps for sharp edges."""
 
 from __future__ import annotations
 
@@ -30,6 +30,11 @@ class Encoder(nn.Module):
         if convolutional:
             self.body = timm.create_model(name, pretrained=False, features_only=True)
             strides = list(self.body.feature_info.reduction())
+            if not {4, 8, 16, 32} <= set(strides):
+                raise ValueError(
+                    f"{name} has levels of stride {strides}; expected a convolutional encoder with "
+                    "4, 8, 16 and 32 among them, or one of timm's vision_transformer"
+                )
             wanted = [strides.index(s) for s in (4, 8, 16, 32)]
         else:
             with torch.device("meta"):

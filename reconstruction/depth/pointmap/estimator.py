@@ -69,7 +69,6 @@ class PointmapDepth:
                 seen = self.network.see(pictures, lens.expand(count, 3, 3), known.expand(count))
                 shared = None if memory is None else memory.expand(count, -1, -1)
                 said = self.network.tell(seen, shared, pictures.shape[2:])
-                # Where surfaces meet, depth between the two is neither's.
                 log_depth = _resized(said.log_depth, full)
                 sure = torch.exp(-ALPHA / _resized(said.confidence, full) / _TRUSTED)
                 if not self.network.config.confidence:
@@ -99,9 +98,13 @@ def open_pointmap(path: Path, *, batch: int = 8, compiled: bool = False) -> Poin
         UsageError: see `load_checkpoint`.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cpu":
+        # Sums are added up in another order on each number of threads: see `pipeline.build`.
+        torch.set_num_threads(1)
     network = load_checkpoint(path).to(device, memory_format=torch.channels_last)
     if compiled:
-        network.compile()
+        for part in ("see", "remember", "tell"):
+            setattr(network, part, torch.compile(getattr(network, part)))
     return PointmapDepth(network, batch)
 
 

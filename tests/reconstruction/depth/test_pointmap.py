@@ -70,7 +70,13 @@ def test_a_checkpoint_of_another_shape_is_refused_by_name(network, tmp_path):
 
 @pytest.mark.parametrize(
     "config",
-    ["", "[]", '{"encoder": "x"}', json.dumps(SMALL.to_tree() | {"width": 1 << 20})],
+    [
+        "",
+        "[]",
+        '{"encoder": "x"}',
+        json.dumps(SMALL.to_tree() | {"width": 1 << 20}),
+        json.dumps(SMALL.to_tree() | {"heads": 7}),
+    ],
 )
 def test_a_checkpoint_that_does_not_say_what_it_is_is_refused(tmp_path, config):
     safetensors_torch.save_file(
@@ -86,6 +92,23 @@ def test_a_checkpoint_of_an_encoder_that_timm_lacks_is_refused(network, tmp_path
         {"a": torch.zeros(1)}, tmp_path / "a.safetensors", {"robo4d.network": config}
     )
     with pytest.raises(UsageError, match="timm has no model 'os_system'"):
+        load_checkpoint(tmp_path / "a.safetensors")
+
+
+def test_a_checkpoint_that_claims_to_be_huge_takes_no_memory(network, tmp_path):
+    config = json.dumps(SMALL.to_tree() | {"width": 4096, "blocks": 64})  # 65 GB
+    safetensors_torch.save_file(
+        {"a": torch.zeros(1)}, tmp_path / "a.safetensors", {"robo4d.network": config}
+    )
+    with pytest.raises(UsageError, match="does not fit the network it names"):
+        load_checkpoint(tmp_path / "a.safetensors")
+
+
+def test_weights_that_are_not_finite_are_refused(network, tmp_path):
+    broken = PointmapNetwork(SMALL)
+    broken.after.bias.data[3] = torch.nan
+    save_checkpoint(broken, tmp_path / "a.safetensors", {})
+    with pytest.raises(UsageError, match=r"after.bias is not finite"):
         load_checkpoint(tmp_path / "a.safetensors")
 
 
