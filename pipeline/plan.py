@@ -83,14 +83,24 @@ def make_plan(
     staging = config.staging
     if staging.path is not None:  # workers may run in other folders
         staging = StagingConfig(path=str(Store.at(staging.path)))
-    depth = config.depth
-    if depth.model is not None and not depth.model.startswith("hub:"):
-        depth = depth.model_copy(update={"model": str(Path(depth.model).absolute())})
+    depth = config.depth.model_copy(update={"model": _anywhere(config.depth.model)})
+    masks = config.camera.masks
+    masks = masks.model_copy(update={"model": _anywhere(masks.model)})
+    camera = config.camera.model_copy(update={"masks": masks})
     # Where it runs is no part of what is built.
-    config = config.model_copy(update={"run": RunConfig(), "staging": staging, "depth": depth})
+    config = config.model_copy(
+        update={"run": RunConfig(), "staging": staging, "depth": depth, "camera": camera}
+    )
     return BuildPlan(
         sources=tuple(planned), config=config, code=code, models=models, shards=tuple(shards)
     )
+
+
+def _anywhere(model: str | None) -> str | None:
+    """A checkpoint's place, as workers that run in other folders find it."""
+    if model is None or model.startswith("hub:"):
+        return model
+    return str(Path(model).absolute())
 
 
 def renew(plan: BuildPlan, names: Collection[str]) -> BuildPlan:

