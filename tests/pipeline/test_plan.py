@@ -167,7 +167,8 @@ def test_reading_more_of_a_source_keeps_what_was_read():
 
 
 def test_checkpoints_are_named_as_workers_of_any_folder_find_them(monkeypatch):
-    monkeypatch.setattr("pipeline.plan.model_identities", lambda _: {"depth": "a", "camera.masks": "b"})
+    found = {"depth": "a", "camera.masks": "b"}
+    monkeypatch.setattr("pipeline.plan.model_identities", lambda _: found)
     plan = plan_of(
         {"train": [record(0)]},
         [
