@@ -51,7 +51,7 @@ def main(
     """Film takes of random scenes, and train the depth network on them."""
     began = time.monotonic()
     with explained(str(takes)):
-        training = load_training(config, settings)
+        training = load_training(config, settings or ())
         where = None if out is None else _device(device)  # before hours of filming
         from pipeline.depth_training.takes import TakePlan, film_takes
 

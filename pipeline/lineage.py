@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from reconstruction.depth.backends import network_identity
+from reconstruction.depth.backends import NETWORKS, network_identity
 from robo4d import __version__
 from robo4d.sample import to_json
 from schemas.config import (
@@ -152,6 +152,8 @@ def bytes_config(config: BuildConfig, models: Mapping[str, str]) -> BuildConfig:
         masks = masks.model_copy(update={"model": models[MASKS]})
     # A place says nothing of what lies there.
     depth = config.depth.model_copy(update={"model": models.get(DEPTH)})
+    if depth.backend not in NETWORKS:  # nothing is batched
+        depth = DepthConfig(backend=depth.backend)
     # Episodes whose group shows only when they are read are set aside by what ``split`` says.
     split = SplitConfig() if config.split.by == "source" else config.split
     return config.model_copy(

@@ -86,7 +86,7 @@ class Checkpoint:
                 f"{self.setting} is {self.model!r}: {len(missing)} weights are not there, "
                 f"{missing[0]} first; name a checkpoint that is whole"
             )
-        return network.eval().to(_device()), processor
+        return network.eval().to(device()), processor
 
     def identity(self) -> str:
         """What its output depends on, for fingerprints: the folder's files, the libraries'
@@ -97,7 +97,7 @@ class Checkpoint:
         Raises:
             UsageError: there is no such folder, or torch or transformers are not installed.
         """
-        digest = hashlib.sha256(f"{self._versions()} {_device()}".encode())
+        digest = hashlib.sha256(f"{self._versions()} {device()}".encode())
         if not self.local:
             return f"{self.model}@{digest.hexdigest()}"
         for path in sorted(Path(self.model).iterdir()):
@@ -122,10 +122,18 @@ class Checkpoint:
             ) from error
 
 
-def _device() -> str:
+def device() -> str:
+    """Where networks run: on the first GPU where torch sees one, else on the CPU, in one thread.
+
+    Sums are added up in another order on each number of threads, and a shard's bytes may not depend
+    on cores (see `pipeline.build`).
+    """
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    if torch.cuda.is_available():
+        return "cuda"
+    torch.set_num_threads(1)
+    return "cpu"
 
 
 def _versions() -> str:

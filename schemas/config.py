@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from schemas.reasons import UsageError
+from schemas.settings import check_settings, load_settings
 
 # A split's name becomes part of file names.
 SplitName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,32}$")]
@@ -282,63 +280,10 @@ class BuildConfig(_Part):
 
 
 def load_config(path: Path | None = None, overrides: Sequence[str] = ()) -> BuildConfig:
-    """Read a YAML file (or the defaults) and apply ``a.b=c`` overrides, whose values are YAML.
-
-    Raises:
-        UsageError: unreadable, an unknown key (with the nearest known one), or a bad value.
-    """
-    tree: Any = {}
-    if path is not None:
-        try:
-            tree = yaml.safe_load(path.read_text()) or {}
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise UsageError(f"cannot read the configuration {path}: {error}") from error
-        if not isinstance(tree, dict):
-            raise UsageError(f"{path} holds a {type(tree).__name__}; expected a mapping")
-    return _checked(tree, overrides)
+    """Of a YAML file (or the defaults) and ``a.b=c`` overrides; errors as of `load_settings`."""
+    return load_settings(BuildConfig, path, overrides)
 
 
 def override(config: BuildConfig, overrides: Sequence[str]) -> BuildConfig:
-    """A configuration with ``a.b=c`` overrides; errors as of `load_config`."""
-    return _checked(config.model_dump(mode="json"), overrides)
-
-
-def _checked(tree: dict[str, Any], overrides: Sequence[str]) -> BuildConfig:
-    for given in overrides:
-        name, equals, value = given.partition("=")
-        if not equals:
-            raise UsageError(f"--set {given!r} has no '='; expected --set section.key=value")
-        node = tree
-        *sections, leaf = name.strip().split(".")
-        for section in sections:
-            node = node.setdefault(section, {})
-            if not isinstance(node, dict):
-                raise UsageError(f"--set {name}: {section!r} is a value, not a section")
-        try:
-            node[leaf] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise UsageError(f"--set {name}: {value!r} is not YAML: {error}") from error
-    try:
-        return BuildConfig.model_validate(tree)
-    except ValidationError as error:
-        raise UsageError("configuration: " + "; ".join(map(_explain, error.errors()))) from error
-
-
-def _explain(error: Any) -> str:
-    where = ".".join(map(str, error["loc"]))
-    if error["type"] != "extra_forbidden":
-        return f"{where} is {error['input']!r}: {error['msg']}"
-    known = _paths(BuildConfig)
-    close = difflib.get_close_matches(where, known, n=1)
-    return f"unknown key {where!r}" + (f"; did you mean {close[0]!r}?" if close else "")
-
-
-def _paths(model: type[BaseModel], prefix: str = "") -> list[str]:
-    out = []
-    for name, info in model.model_fields.items():
-        kind = info.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            out += [prefix + name, *_paths(kind, f"{prefix}{name}.")]
-        else:
-            out.append(prefix + name)
-    return out
+    """A configuration with ``a.b=c`` overrides; errors as of `load_settings`."""
+    return check_settings(BuildConfig, config.model_dump(mode="json"), overrides)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from schemas.reasons import UsageError
+from schemas.settings import load_settings
 
 
 class _Part(BaseModel):
@@ -64,25 +64,6 @@ class DepthTraining(_Part):
     loop: LoopPart = LoopPart()
 
 
-def load_training(path: Path | None = None, overrides: list[str] | None = None) -> DepthTraining:
-    """Read a YAML file (or the defaults) and apply ``a.b=c`` overrides, whose values are YAML.
-
-    Raises:
-        UsageError: unreadable, an unknown key, or a bad value.
-    """
-    try:
-        tree: Any = {} if path is None else yaml.safe_load(path.read_text()) or {}
-        if not isinstance(tree, dict):
-            raise UsageError(f"{path} holds a {type(tree).__name__}; expected a mapping")
-        for override in overrides or ():
-            name, equals, value = override.partition("=")
-            section, _, key = name.partition(".")
-            if not equals or not key or not isinstance(tree.get(section, {}), dict):
-                raise UsageError(f"--set {override!r}; expected --set section.key=value")
-            tree[section] = {**tree.get(section, {}), key: yaml.safe_load(value)}
-        return DepthTraining.model_validate(tree)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"cannot read the training's configuration: {error}") from error
-    except ValidationError as error:
-        said = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise UsageError(f"training: {said}") from error
+def load_training(path: Path | None = None, overrides: Sequence[str] = ()) -> DepthTraining:
+    """Of a YAML file (or the defaults) and ``a.b=c`` overrides; errors as of `load_settings`."""
+    return load_settings(DepthTraining, path, overrides)

@@ -83,7 +83,7 @@ def film_script(layout: Layout, script: Script, robot: RobotModel) -> dict[str, 
             for t, (state, pose) in enumerate(zip(states, poses[name], strict=True)):
                 depth[t], geoms = renderer.depth_and_geoms(state, camera.K, pose)
                 part[t] = part_of_geom[geoms]
-            base = _body_pose(states[0], robot.base)
+            base = body_pose(states[0], robot.base)
             films[name] = Film(frames[name], depth, part, camera.K, invert(base) @ poses[name])
     return films
 
@@ -115,7 +115,7 @@ def _camera_poses(
     layout: Layout, robot: RobotModel, states: list[mujoco.MjData]
 ) -> dict[str, NDArray[np.floating]]:
     """world_from_camera (T, 4, 4) of each camera."""
-    ee = np.stack([_body_pose(state, robot.ee_body) for state in states]) @ robot.body_from_ee
+    ee = np.stack([body_pose(state, robot.ee_body) for state in states]) @ robot.body_from_ee
     return {
         name: ee @ camera.mount
         if camera.on_wrist
@@ -124,7 +124,8 @@ def _camera_poses(
     }
 
 
-def _body_pose(state: mujoco.MjData, body: str) -> NDArray[np.floating]:
+def body_pose(state: mujoco.MjData, body: str) -> NDArray[np.floating]:
+    """world_from_body (4, 4) of the body of that name."""
     return make_pose(state.body(body).xmat.reshape(3, 3), state.body(body).xpos)
 
 

@@ -38,7 +38,7 @@ class PairCutter:
     """
 
     def __init__(self, takes: TakeSet, rows: Tensor, device: torch.device, resident: bool) -> None:
-        self._rows, self._device = rows.to(device), device
+        self._device = device
         where = device if resident else torch.device("cpu")
         self._rgb = torch.from_numpy(takes.rgb[rows.numpy()]).to(where)
         self._depth = torch.from_numpy(takes.depth[rows.numpy()]).to(where)

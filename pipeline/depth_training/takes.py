@@ -54,7 +54,7 @@ class TakePlan:
 
 @dataclass(frozen=True)
 class Unit:
-    """Takes of one scene: ``kind`` is "libero", or a twin's source."""
+    """Takes of one scene: of LIBERO's bank (``kind`` "bank"), or of a twin, by its source."""
 
     number: int
     kind: str
@@ -137,15 +137,15 @@ def film_takes(
 
 def _groups(units: list[Unit]) -> Iterator[list[Unit]]:
     """Units that are filmed one after the other by the same process."""
-    waiting: dict[tuple[str, int], list[Unit]] = {}
+    waiting: dict[int, list[Unit]] = {}
     for unit in units:
         if unit.kind != "bank":
             yield [unit]
             continue
-        group = waiting.setdefault((unit.kind, unit.scene), [])
+        group = waiting.setdefault(unit.scene, [])
         group.append(unit)
         if len(group) == _TOGETHER:
-            yield waiting.pop((unit.kind, unit.scene))
+            yield waiting.pop(unit.scene)
     yield from waiting.values()
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from reconstruction.checkpoint import device
 from reconstruction.depth import DepthEstimator
 from schemas.config import DepthConfig
 from schemas.reasons import UsageError
 
-# Those that need nothing but frames, in the order in which they are offered.
+# Those that estimate depth from frames alone, and need torch.
 NETWORKS = ("pointmap", "transformers")
 
 
@@ -44,9 +45,8 @@ def network_identity(config: DepthConfig) -> str:
             from reconstruction.depth.pointmap.checkpoint import checkpoint_hash
         except ModuleNotFoundError as error:
             raise _not_here(config, error) from error
-        device = "cuda" if torch.cuda.is_available() else "cpu"
         libraries = f"torch=={torch.__version__} timm=={timm.__version__}"
-        return f"{checkpoint_hash(_checkpoint(config))} {libraries} {device}"
+        return f"{checkpoint_hash(_checkpoint(config))} {libraries} {device()}"
     if config.backend == "transformers":
         from reconstruction.depth.transformers_depth import identity
 

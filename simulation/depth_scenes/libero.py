@@ -28,6 +28,7 @@ from simulation.depth_scenes.take import (
     draw_views,
     film_take,
 )
+from simulation.film import body_pose
 from simulation.textures import draw_pattern
 
 _EXTRA = 7
@@ -63,7 +64,7 @@ def open_bank(path: Path, site: Path) -> Bank:
 def film_libero(bank: Bank, scene: int, number: int) -> Iterator[Take]:
     """Takes of one look of a scene; ``number`` chooses colours, light, placements and cameras."""
     rng = np.random.default_rng([7919, scene, number])
-    model = copy.copy(_compiled(bank, scene))
+    model = copy.copy(compile_scene(bank, scene))
     model.vis.quality.offsamples = 0
     _repaint(model, rng)
     _relight(model, rng)
@@ -74,7 +75,7 @@ def film_libero(bank: Bank, scene: int, number: int) -> Iterator[Take]:
             start = placements[rng.integers(len(placements))]
             layout = _throw(model, start, rng)
             states = [_state(model, layout, start, rng) for _ in range(FRAMES)]
-            hands = [_body(state, "robot0_right_hand") for state in states]
+            hands = [body_pose(state, "robot0_right_hand") for state in states]
             views, K = draw_views(rng, place, hands)
             take = film_take(renderer, states, views, K, rng)
             if take is not None:
@@ -82,7 +83,8 @@ def film_libero(bank: Bank, scene: int, number: int) -> Iterator[Take]:
 
 
 @lru_cache(maxsize=2)
-def _compiled(bank: Bank, scene: int) -> mujoco.MjModel:
+def compile_scene(bank: Bank, scene: int) -> mujoco.MjModel:
+    """A scene without what is held out, with strange things beside; kept, so not to be changed."""
     root = ElementTree.fromstring(bank.scenes[scene]["model"].replace("SITE", str(bank.site)))
     for tag in _DROPPED:
         for element in root.findall(tag):
@@ -254,7 +256,7 @@ def _state(
             value = rest[j] + rng.normal(0, _JOINT_SPREAD[j])
             data.joint(joint.id).qpos[:] = np.clip(value, *joint.range)
         mujoco.mj_kinematics(model, data)
-        hand = _body(data, "robot0_right_hand")
+        hand = body_pose(data, "robot0_right_hand")
         if (hand @ [0, 0, 0.1, 1])[2] > top and hand[2, 3] > top + 0.03:
             break
     mujoco.mj_comPos(model, data)
@@ -277,7 +279,7 @@ def _workplace(model: mujoco.MjModel) -> Workplace:
             own.append((pose, _square_lens(model, camera)))
     wrist = model.camera("robot0_eye_in_hand").id
     pose = make_pose(data.cam_xmat[wrist].reshape(3, 3) @ _FLIP, data.cam_xpos[wrist])
-    mount = invert(_body(data, "robot0_right_hand")) @ pose
+    mount = invert(body_pose(data, "robot0_right_hand")) @ pose
     wide = np.array([1.3, 1.4, 1.9 - top])
     middle = np.array([*centre, top])
     return Workplace(
@@ -304,10 +306,6 @@ def _table(model: mujoco.MjModel) -> tuple[np.ndarray, float]:
             return middle[:2], float(middle[2] + model.geom_size[geom, 2])
     base = model.body("robot0_base").pos
     return base[:2] + [0.6, 0.0], float(base[2])
-
-
-def _body(data: mujoco.MjData, name: str) -> np.ndarray:
-    return make_pose(data.body(name).xmat.reshape(3, 3), data.body(name).xpos)
 
 
 def _turned(quat: np.ndarray, yaw: float) -> np.ndarray:

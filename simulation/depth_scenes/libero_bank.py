@@ -79,6 +79,7 @@ def main(out: Path, suite: str, wanted: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    del sys.path[0]  # this folder, whose libero.py is not LIBERO
     with tempfile.TemporaryDirectory() as settings:
         # Its default is a file in the home folder that may name another LIBERO's assets.
         os.environ["LIBERO_CONFIG_PATH"] = settings

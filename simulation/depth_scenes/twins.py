@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import mujoco
 import numpy as np
 
-from robo4d.geometry import make_pose
 from robots.offscreen import OffscreenRenderer
 from simulation import bridge, droid, libero_rlds, rt1
 from simulation._geoms import SCENE_GROUP
@@ -21,7 +19,7 @@ from simulation.depth_scenes.take import (
     draw_views,
     film_take,
 )
-from simulation.film import play_script
+from simulation.film import body_pose, play_script
 from simulation.layout import Layout
 from simulation.scene import build_scene
 
@@ -45,15 +43,11 @@ def film_twin(source: str, number: int) -> Iterator[Take]:
     with OffscreenRenderer(model, *RENDERED, (robot.visual_group, SCENE_GROUP)) as renderer:
         for _ in range(TAKES):
             chosen = [states[t] for t in rng.integers(0, len(states), FRAMES)]
-            hands = [_pose(state, robot.ee_body) @ robot.body_from_ee for state in chosen]
+            hands = [body_pose(state, robot.ee_body) @ robot.body_from_ee for state in chosen]
             views, K = draw_views(rng, place, hands)
             take = film_take(renderer, chosen, views, K, rng)
             if take is not None:
                 yield take
-
-
-def _pose(state: mujoco.MjData, body: str) -> np.ndarray:
-    return make_pose(state.body(body).xmat.reshape(3, 3), state.body(body).xpos)
 
 
 def _workplace(layout: Layout) -> Workplace:

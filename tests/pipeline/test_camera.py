@@ -108,7 +108,7 @@ def test_a_configured_network_is_opened_and_handed_to_the_solver(monkeypatch):
 
 def test_other_weights_make_other_shards(monkeypatch, tmp_path):
     monkeypatch.setattr(checkpoint, "_versions", lambda: "torch==2 transformers==5")
-    monkeypatch.setattr(checkpoint, "_device", lambda: "cpu")
+    monkeypatch.setattr(checkpoint, "device", lambda: "cpu")
     config = MasksConfig(backend="sam", model=str(tmp_path))
     (tmp_path / "model.safetensors").write_bytes(b"one")
     first = _masks(config)

@@ -27,7 +27,7 @@ from pipeline.plan import make_plan
 from reconstruction import checkpoint
 from reconstruction.depth.simulator import open_truth
 from robo4d import __version__
-from schemas.config import BuildConfig, load_config
+from schemas.config import BuildConfig, load_config, override
 from schemas.reasons import EpisodeError, UsageError
 from schemas.video import VideoFrames
 
@@ -42,6 +42,9 @@ FREE = {
     "split.shares": {"a": 0.5, "b": 0.5},
     "split.seed": 5,
     "shard.episodes": 3,
+    "depth.model": "/somewhere",  # without a network
+    "depth.batch": 3,
+    "depth.compiled": True,
     "cost.rates": "/somewhere",
     "cost.prices": "/somewhere",
 }
@@ -94,6 +97,12 @@ def test_every_key_decides_but_those_that_choose_records_or_name_places(key, kin
     assert (config_hash(config) == config_hash(BuildConfig())) == free
 
 
+def test_how_a_network_is_run_decides_where_one_is():
+    network = load_config(None, ["depth.backend=pointmap"])
+    for key in ("depth.batch=3", "depth.compiled=true", "depth.model=elsewhere"):
+        assert config_hash(override(network, [key])) != config_hash(network)
+
+
 def test_what_sets_episodes_aside_when_they_are_read_decides():
     by_lab = load_config(None, ["split.by=lab"])
     assert config_hash(by_lab) != config_hash(load_config(None, ["split.by=lab", "split.seed=1"]))
@@ -101,7 +110,7 @@ def test_what_sets_episodes_aside_when_they_are_read_decides():
 
 def test_a_checkpoint_is_known_by_its_content_wherever_it_lies(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "_versions", lambda: "torch==2 transformers==5")
-    monkeypatch.setattr(checkpoint, "_device", lambda: "cpu")
+    monkeypatch.setattr(checkpoint, "device", lambda: "cpu")
 
     def config(place: str, weights: bytes) -> BuildConfig:
         folder = tmp_path / place

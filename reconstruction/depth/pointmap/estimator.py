@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from reconstruction.anchor import TRUSTED
+from reconstruction.checkpoint import device
 from reconstruction.depth import DepthEstimate
 from reconstruction.depth.batches import in_batches
 from reconstruction.depth.pointmap.checkpoint import load_checkpoint
@@ -24,8 +26,6 @@ from schemas.episode import Provenance
 
 # Pixels of a picture as the network sees it: what it was trained on.
 _AREA = 256 * 256
-# Relative error at which confidence falls to 1/e, as of anchored depth.
-_TRUSTED = 0.05
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,12 @@ class PointmapDepth:
             UsageError: not even one frame fits into the GPU's memory.
         """
         check_array("rgb", rgb, ["T", "H", "W", 3], "u")
-        device = next(self.network.parameters()).device
+        where = next(self.network.parameters()).device
         full = (int(rgb.shape[1]), int(rgb.shape[2]))
         size = network_size(full, self.network.multiple)
-        lens = _lens(K, full, size, device)
-        known = torch.tensor([K is not None], device=device)
-        with _computing(device):
+        lens = _lens(K, full, size, where)
+        known = torch.tensor([K is not None], device=where)
+        with _computing(where):
             memory = None
             if self.network.config.two_frames:
                 first = self._pictures(rgb[:1], size)
@@ -64,13 +64,13 @@ class PointmapDepth:
 
         def run(frames: NDArray[np.uint8]) -> tuple[NDArray, ...]:
             count = len(frames)
-            with _computing(device):
+            with _computing(where):
                 pictures = self._pictures(frames, size)
                 seen = self.network.see(pictures, lens.expand(count, 3, 3), known.expand(count))
                 shared = None if memory is None else memory.expand(count, -1, -1)
                 said = self.network.tell(seen, shared, pictures.shape[2:])
                 log_depth = _resized(said.log_depth, full)
-                sure = torch.exp(-ALPHA / _resized(said.confidence, full) / _TRUSTED)
+                sure = torch.exp(-ALPHA / _resized(said.confidence, full) / TRUSTED)
                 if not self.network.config.confidence:
                     sure = torch.ones_like(sure)
                 return log_depth.exp().cpu().numpy(), (255 * sure).round().byte().cpu().numpy()
@@ -79,8 +79,8 @@ class PointmapDepth:
         return DepthEstimate(depth.astype(np.float32), confidence, "scaled", Provenance.ESTIMATED)
 
     def _pictures(self, frames: NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
-        device = next(self.network.parameters()).device
-        x = torch.from_numpy(np.ascontiguousarray(frames)).to(device)
+        where = next(self.network.parameters()).device
+        x = torch.from_numpy(np.ascontiguousarray(frames)).to(where)
         x = x.permute(0, 3, 1, 2).float() / 255
         if x.shape[2:] != size:
             x = F.interpolate(x, size, mode="bilinear", align_corners=False, antialias=True)
@@ -97,11 +97,7 @@ def open_pointmap(path: Path, *, batch: int = 8, compiled: bool = False) -> Poin
     Raises:
         UsageError: see `load_checkpoint`.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cpu":
-        # Sums are added up in another order on each number of threads: see `pipeline.build`.
-        torch.set_num_threads(1)
-    network = load_checkpoint(path).to(device, memory_format=torch.channels_last)
+    network = load_checkpoint(path).to(device(), memory_format=torch.channels_last)
     if compiled:
         for part in ("see", "remember", "tell"):
             setattr(network, part, torch.compile(getattr(network, part)))
@@ -123,9 +119,9 @@ def network_size(full: tuple[int, int], multiple: int) -> tuple[int, int]:
 
 
 @contextmanager
-def _computing(device: torch.device) -> Iterator[None]:
+def _computing(where: torch.device) -> Iterator[None]:
     # bfloat16 has the range of single precision, and its rounding is far below the error.
-    half = torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
+    half = torch.autocast(where.type, torch.bfloat16, enabled=where.type == "cuda")
     with torch.inference_mode(), half:
         yield
 
@@ -134,12 +130,12 @@ def _lens(
     K: NDArray[np.floating] | None,
     full: tuple[int, int],
     size: tuple[int, int],
-    device: torch.device,
+    where: torch.device,
 ) -> Tensor:
     lens = np.eye(3) if K is None else np.array(K, float)
     lens[0] *= size[1] / full[1]
     lens[1] *= size[0] / full[0]
-    return torch.from_numpy(lens).float().to(device)[None]
+    return torch.from_numpy(lens).float().to(where)[None]
 
 
 def _resized(values: Tensor, size: tuple[int, int]) -> Tensor:

@@ -119,15 +119,13 @@ class PointmapNetwork(nn.Module):
         references: Tensor | None,
         K: Tensor,
         known: Tensor,
-        reference_K: Tensor | None = None,
     ) -> Prediction:
         """Look at frames beside their references.
 
         Args:
             frames, references: (B, 3, H, W) in 0..1; None: each is its own reference.
-            K: (B, 3, 3) pixels; anything where it is not known.
+            K: (B, 3, 3) pixels, of both; anything where it is not known.
             known: (B,) bool.
-            reference_K: of the references, where it is another (a zoom lens, another crop).
         """
         seen = self.see(frames, K, known)
         memory = None
@@ -135,8 +133,7 @@ class PointmapNetwork(nn.Module):
             if references is None:
                 memory = self.remember(seen[0])
             else:
-                other = K if reference_K is None else reference_K
-                memory = self.remember(self.see(references, other, known)[0])
+                memory = self.remember(self.see(references, K, known)[0])
         return self.tell(seen, memory, frames.shape[2:])
 
     def see(self, frames: Tensor, K: Tensor, known: Tensor) -> tuple[Tensor, ...]:
