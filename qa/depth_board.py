@@ -17,7 +17,7 @@ from qa import depth_metrics as metrics
 from qa.depth_alignment import align_depth, applies
 from qa.depth_clips import DepthClip
 from reconstruction.anchor import held_back_pixels
-from reconstruction.depth import DepthEstimate, DepthEstimator
+from reconstruction.depth import DepthEstimate, DepthEstimator, RobotView
 from reconstruction.depth.backends import NETWORKS, open_network
 from reconstruction.depth.baselines import ConstantDepth, PlaneDepth, fit_plane
 from robo4d.geometry import check_array
@@ -104,7 +104,12 @@ class Oracle:
     depth: Depths
     provenance: Provenance
 
-    def __call__(self, rgb: NDArray[np.uint8], K: NDArray[np.floating] | None) -> DepthEstimate:
+    def __call__(
+        self,
+        rgb: NDArray[np.uint8],
+        K: NDArray[np.floating] | None,
+        robot: RobotView | None = None,
+    ) -> DepthEstimate:
         """What it was told, as metric depth."""
         sure = np.where(self.depth > 0, 255, 0).astype(np.uint8)
         depth = self.depth.astype(np.float32)
@@ -183,7 +188,7 @@ def run_board(
             estimator = backend(clip)
             if estimator is None:
                 continue
-            estimate = estimator(clip.rgb, clip.K)
+            estimate = estimator(clip.rgb, clip.K, clip.robot())
             check_array(f"depth of {name}", estimate.depth, clip.rgb.shape[:3])
             ways = [how for how in alignments if applies(how, estimate, clip)]
             for how in ways:

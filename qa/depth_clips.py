@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from reconstruction.depth import RobotView
 from robo4d import Dataset, Sample
 from schemas.episode import Provenance
 from schemas.reasons import UsageError
@@ -32,7 +33,7 @@ class DepthClip:
             real frames.
         robot_depth: (T, H, W) m, of the robot alone, hidden or not, 0 none; None without.
         robot_visible: (T, H, W) robot pixels that nothing hides; None where nobody knows.
-        camera_rests: whether the camera stands still.
+        base_from_camera: (T, 4, 4).
     """
 
     key: str
@@ -42,7 +43,18 @@ class DepthClip:
     depth: Depths | None
     robot_depth: Depths | None
     robot_visible: NDArray[np.bool_] | None
-    camera_rests: bool
+    base_from_camera: NDArray[np.float64]
+
+    @property
+    def camera_rests(self) -> bool:
+        """Whether the camera stands still."""
+        return bool((self.base_from_camera == self.base_from_camera[0]).all())
+
+    def robot(self) -> RobotView | None:
+        """What estimators are told of the robot; None without it."""
+        if self.robot_depth is None:
+            return None
+        return RobotView(self.robot_depth.astype(np.float32), self.base_from_camera)
 
     def still(self) -> NDArray[np.bool_] | None:
         """(T - 1, H, W) where a frame and the next have the same true depth and no robot.
@@ -93,7 +105,6 @@ def read_clip(sample: Sample, frames: int | None = None) -> DepthClip:
     made = sample.meta.get("fields", {}).get("depth", {}).get("provenance")
     exact = "depth" in sample and made == Provenance.SIMULATED
     robot = "robot_depth" in sample
-    poses = sample.base_from_camera[:frames]
     return DepthClip(
         key=sample.key,
         name=f"{sample.meta.get('camera', '')} {sample.meta.get('id', '')}".strip(),
@@ -104,7 +115,7 @@ def read_clip(sample: Sample, frames: int | None = None) -> DepthClip:
         robot_visible=(
             sample.robot_visible[:frames] if exact and "robot_visible" in sample else None
         ),
-        camera_rests=bool((poses == poses[0]).all()),
+        base_from_camera=sample.base_from_camera[:frames],
     )
 
 

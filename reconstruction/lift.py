@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reconstruction.anchor_scale import anchor_estimate
-from reconstruction.depth import DepthEstimate, DepthEstimator
+from reconstruction.depth import DepthEstimate, DepthEstimator, RobotView
 from reconstruction.mask import visible_robot
 from reconstruction.motion import Motion
 from reconstruction.residual import surface_residual
@@ -72,10 +72,9 @@ def lift_clip(
         why: what is to be said where it is not.
     """
     lifted = Lifted()
-    estimate = None
-    if estimator is not None:
-        estimate = estimator(rgb, None if calibration is None else calibration.K)
     if calibration is None or renderer is None:
+        K = None if calibration is None else calibration.K
+        estimate = None if estimator is None else estimator(rgb, K)
         _put_depth(lifted, estimate, None, rgb, rests=False)
         lifted.leave_out(
             f"{NO_CAMERA}: {why}" if why else NO_CAMERA,
@@ -86,11 +85,11 @@ def lift_clip(
             "robot_visible",
         )
         return lifted
-    K = np.repeat(calibration.K[None], len(clip.steps), axis=0)
+    lenses = np.repeat(calibration.K[None], len(clip.steps), axis=0)
     pose = calibration.poses(clip.steps)
-    lifted.put("K", K, calibration.provenance)
+    lifted.put("K", lenses, calibration.provenance)
     lifted.put("base_from_camera", pose, calibration.provenance)
-    robot, part = renderer(motion.joints[clip.steps], motion.fingers[clip.steps], K, pose)
+    robot, part = renderer(motion.joints[clip.steps], motion.fingers[clip.steps], lenses, pose)
     rendered_from = (
         Provenance.SIMULATED
         if calibration.provenance == Provenance.SIMULATED
@@ -98,6 +97,9 @@ def lift_clip(
     )
     lifted.put("robot_depth", robot, rendered_from)
     lifted.put("robot_part", part, rendered_from)
+    estimate = None
+    if estimator is not None:
+        estimate = estimator(rgb, calibration.K, RobotView(robot, pose))
     rests = bool((pose == pose[0]).all())
     depth = _put_depth(lifted, estimate, robot, rgb, rests=rests)
     if depth is None:

@@ -42,9 +42,37 @@ class DepthEstimate:
         return self.kind == "metric"
 
 
+@dataclass(frozen=True)
+class RobotView:
+    """What is known of a clip whose camera is solved: where the robot is in the pictures.
+
+    Attributes:
+        depth: (T, H, W) z-depth in m of the robot alone, from its joints; 0 where it is not.
+        base_from_camera: (T, 4, 4).
+    """
+
+    depth: NDArray[np.float32]
+    base_from_camera: NDArray[np.floating]
+
+    def __post_init__(self) -> None:
+        depth = check_array("RobotView.depth", self.depth, ["T", "H", "W"])
+        check_array("RobotView.base_from_camera", self.base_from_camera, [len(depth), 4, 4])
+
+
 class DepthEstimator(Protocol):
     """Any depth backend."""
 
-    def __call__(self, rgb: NDArray[np.uint8], K: NDArray[np.floating] | None) -> DepthEstimate:
-        """Frames (T, H, W, 3) uint8 of one camera, and K (3, 3) where known, to depth."""
+    def __call__(
+        self,
+        rgb: NDArray[np.uint8],
+        K: NDArray[np.floating] | None,
+        robot: RobotView | None = None,
+    ) -> DepthEstimate:
+        """Depth of one camera's frames.
+
+        Args:
+            rgb: (T, H, W, 3) uint8.
+            K: (3, 3) pixels, where it is known.
+            robot: where the camera is solved; most backends make no use of it.
+        """
         ...

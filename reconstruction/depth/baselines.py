@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from reconstruction.depth import DepthEstimate
+from reconstruction.depth import DepthEstimate, RobotView
 from robo4d.geometry import check_array
 from schemas.episode import Provenance
 
@@ -31,7 +31,12 @@ class ConstantDepth:
 
     metres: float = 1.0
 
-    def __call__(self, rgb: NDArray[np.uint8], K: NDArray[np.floating] | None) -> DepthEstimate:
+    def __call__(
+        self,
+        rgb: NDArray[np.uint8],
+        K: NDArray[np.floating] | None,
+        robot: RobotView | None = None,
+    ) -> DepthEstimate:
         """Of kind scaled: only its scale can be wrong."""
         return _scaled(np.full(rgb.shape[:3], self.metres, np.float32))
 
@@ -49,7 +54,12 @@ class PlaneDepth:
     pitch: float = np.pi / 4
     metres: float = 1.0
 
-    def __call__(self, rgb: NDArray[np.uint8], K: NDArray[np.floating] | None) -> DepthEstimate:
+    def __call__(
+        self,
+        rgb: NDArray[np.uint8],
+        K: NDArray[np.floating] | None,
+        robot: RobotView | None = None,
+    ) -> DepthEstimate:
         """Of kind scaled. Without K the lens is taken as one of 53 degrees (focal length = width).
 
         A pixel's ray (x, y, 1) meets the plane where z (y cos pitch + sin pitch) = height.

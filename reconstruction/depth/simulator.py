@@ -10,7 +10,7 @@ import zarr
 import zarr.errors
 from numpy.typing import NDArray
 
-from reconstruction.depth import DepthEstimate
+from reconstruction.depth import DepthEstimate, RobotView
 from robo4d import ShapeError
 from schemas.episode import Calibration, DepthSource, Provenance
 from schemas.reasons import EpisodeError, Reason
@@ -76,7 +76,12 @@ class SimulatorDepth:
     truth: DepthSource
     steps: NDArray[np.int64]
 
-    def __call__(self, rgb: NDArray[np.uint8], K: NDArray[np.floating] | None) -> DepthEstimate:
+    def __call__(
+        self,
+        rgb: NDArray[np.uint8],
+        K: NDArray[np.floating] | None,
+        robot: RobotView | None = None,
+    ) -> DepthEstimate:
         """Exact z-depth; confidence 255 wherever there is a surface."""
         depth = self.truth.depth(self.steps)
         if depth.shape != rgb.shape[:3]:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from reconstruction.depth import DepthEstimate
+from reconstruction.depth import DepthEstimate, RobotView
 from robo4d import ShapeError
 from robo4d.geometry import Floats, check_array, check_poses, intrinsics, make_pose
 from schemas.episode import FrameSource, Provenance
@@ -109,7 +109,12 @@ class StereoDepth:
     rig: StereoRig
     nearest: float = 0.3
 
-    def __call__(self, rgb: NDArray[np.uint8], K: NDArray[np.floating] | None) -> DepthEstimate:
+    def __call__(
+        self,
+        rgb: NDArray[np.uint8],
+        K: NDArray[np.floating] | None,
+        robot: RobotView | None = None,
+    ) -> DepthEstimate:
         """See `DepthEstimator`.
 
         Raises:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reconstruction.checkpoint import Checkpoint
-from reconstruction.depth import DepthEstimate, Kind
+from reconstruction.depth import DepthEstimate, Kind, RobotView
 from reconstruction.depth.batches import in_batches
 from schemas.episode import Provenance
 from schemas.reasons import UsageError
@@ -42,7 +42,12 @@ class TransformersDepth:
     kind: Kind
     batch: int = _BATCH
 
-    def __call__(self, rgb: NDArray[np.uint8], K: NDArray[np.floating] | None) -> DepthEstimate:
+    def __call__(
+        self,
+        rgb: NDArray[np.uint8],
+        K: NDArray[np.floating] | None,
+        robot: RobotView | None = None,
+    ) -> DepthEstimate:
         """See `DepthEstimator`. Only Depth Pro makes use of K: its focal length, for its own guess.
 
         Raises:

@@ -27,6 +27,7 @@ from schemas.reasons import UsageError
 
 T, H, W = 3, 96, 128
 K = intrinsics(120, 120, W / 2, H / 2)
+RESTS = np.repeat(np.eye(4)[None], T, 0)
 ROW, COLUMN = np.indices((H, W)) + 0.5
 
 
@@ -48,7 +49,7 @@ def scene():
         depth=depth.astype(np.float32),
         robot_depth=robot.astype(np.float32),
         robot_visible=robot > 0,
-        camera_rests=True,
+        base_from_camera=RESTS,
     )
 
 
@@ -199,7 +200,7 @@ def test_only_what_rests_counts_as_still():
     assert still.shape == (T - 1, H, W)
     assert not (still & ((CLIP.robot_depth[:-1] > 0) | (CLIP.robot_depth[1:] > 0))).any()
     assert still[:, :15].all()
-    assert replace(CLIP, camera_rests=False).still() is None
+    assert replace(CLIP, base_from_camera=RESTS + np.arange(T)[:, None, None]).still() is None
 
 
 def test_the_plane_is_level_below_a_camera_that_looks_down():

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from reconstruction.anchor import TRUSTED
 from reconstruction.checkpoint import device
-from reconstruction.depth import DepthEstimate
+from reconstruction.depth import DepthEstimate, RobotView
 from reconstruction.depth.batches import in_batches
 from reconstruction.depth.pointmap.checkpoint import load_checkpoint
 from reconstruction.depth.pointmap.network import ALPHA, PointmapNetwork
@@ -43,7 +43,12 @@ class PointmapDepth:
     network: PointmapNetwork
     batch: int = 8
 
-    def __call__(self, rgb: NDArray[np.uint8], K: NDArray[np.floating] | None) -> DepthEstimate:
+    def __call__(
+        self,
+        rgb: NDArray[np.uint8],
+        K: NDArray[np.floating] | None,
+        robot: RobotView | None = None,
+    ) -> DepthEstimate:
         """See `DepthEstimator`.
 
         Raises:
