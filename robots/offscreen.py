@@ -56,8 +56,7 @@ class OffscreenRenderer:
         self._scene = mujoco.MjvScene(model, maxgeom=2000)
         self._option = mujoco.MjvOption()
         if groups is not None:
-            self._option.geomgroup[:] = 0
-            self._option.geomgroup[list(groups)] = 1
+            self.show(groups)
         if not sites:
             self._option.sitegroup[:] = 0
         self._rect = mujoco.MjrRect(0, 0, width, height)
@@ -88,6 +87,11 @@ class OffscreenRenderer:
         mujoco.mjr_render(self._rect, self._scene, self._context)
         mujoco.mjr_readPixels(out, None, self._rect, self._context)
         return np.flipud(out)
+
+    def show(self, groups: tuple[int, ...]) -> None:
+        """From now on, only these geom groups."""
+        self._option.geomgroup[:] = 0
+        self._option.geomgroup[list(groups)] = 1
 
     def depth_and_geoms(
         self, data: mujoco.MjData, K: ArrayLike, world_from_camera: ArrayLike

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import mujoco
 import numpy as np
 
@@ -20,11 +22,16 @@ _SHAPES = {
 }
 
 
-def build_scene(layout: Layout, robot: RobotModel) -> mujoco.MjModel:
+def build_scene(
+    layout: Layout, robot: RobotModel, add: Callable[[mujoco.MjSpec], None] | None = None
+) -> mujoco.MjModel:
     """The compiled scene; the robot's joints come first and are the only ones.
 
     The things are mocap bodies ``thing0``, ``thing1``, ...: whoever plays the scene sets their
     poses, and no physics runs.
+
+    Args:
+        add: adds what else is to be there.
     """
     spec = robot.build()
     # The base frame is the world: Menagerie's Google robot stands on its wheels, 62 mm above it.
@@ -36,6 +43,8 @@ def build_scene(layout: Layout, robot: RobotModel) -> mujoco.MjModel:
     for i, thing in enumerate(layout.things):
         _add_thing(spec, f"thing{i}", thing, rng)
     _add_lights(spec, layout, rng)
+    if add is not None:
+        add(spec)
     model = spec.compile()
     # Clip planes are shares of the model's extent; state them in metres instead.
     model.vis.map.znear = 0.01 / model.stat.extent

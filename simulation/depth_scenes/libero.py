@@ -14,14 +14,22 @@ from xml.etree import ElementTree
 import cv2
 import mujoco
 import numpy as np
-from numpy.typing import NDArray
 
 from robo4d.geometry import intrinsics, invert, make_pose
 from robots.offscreen import OffscreenRenderer
 from simulation.depth_scenes import HELD_OUT_THINGS
+from simulation.depth_scenes.surroundings import (
+    Ground,
+    Kind,
+    add_surroundings,
+    cover,
+    draw_surroundings,
+    set_size,
+)
 from simulation.depth_scenes.take import (
     FRAMES,
     RENDERED,
+    ROBOT_GROUP,
     TAKES,
     Take,
     Workplace,
@@ -29,10 +37,11 @@ from simulation.depth_scenes.take import (
     film_take,
 )
 from simulation.film import body_pose
-from simulation.textures import draw_pattern
 
 _EXTRA = 7
-# robosuite shows these geom groups: group 0 holds what only collides.
+_KINDS: tuple[Kind, ...] = ("native", "other", "bare")
+_SHARES = (0.6, 0.2, 0.2)
+# robosuite shows this geom group, and sites in 2: group 0 holds what only collides.
 _SHOWN = (1, 2)
 # Things are thrown about on the table: half its size in m, and what they may be turned by.
 _SPREAD = (0.3, 0.35)
@@ -68,16 +77,19 @@ def film_libero(bank: Bank, scene: int, number: int) -> Iterator[Take]:
     model.vis.quality.offsamples = 0
     _repaint(model, rng)
     _relight(model, rng)
+    kind = _KINDS[int(rng.choice(3, p=_SHARES))]
+    around = draw_surroundings(model, rng, _ground(model), kind)
     placements = bank.scenes[scene]["placements"]
     place = _workplace(model)
-    with OffscreenRenderer(model, *RENDERED, _SHOWN) as renderer:
+    with OffscreenRenderer(model, *RENDERED) as renderer:
         for _ in range(TAKES):
             start = placements[rng.integers(len(placements))]
             layout = _throw(model, start, rng)
+            layout |= around
             states = [_state(model, layout, start, rng) for _ in range(FRAMES)]
             hands = [body_pose(state, "robot0_right_hand") for state in states]
             views, K = draw_views(rng, place, hands)
-            take = film_take(renderer, states, views, K, rng)
+            take = film_take(renderer, place, states, views, K, rng)
             if take is not None:
                 yield take
 
@@ -100,7 +112,14 @@ def compile_scene(bank: Bank, scene: int) -> mujoco.MjModel:
         _add_extra(world, assets, k)
     for visual in root.iter("quality"):
         visual.set("shadowsize", "1024")
-    return mujoco.MjModel.from_xml_string(ElementTree.tostring(root, encoding="unicode"))
+    spec = mujoco.MjSpec.from_string(ElementTree.tostring(root, encoding="unicode"))
+    add_surroundings(spec)
+    model = spec.compile()
+    for geom in np.flatnonzero(model.geom_group == 1):
+        # Not the pedestal, which no robot model of `robots` has.
+        if model.body(model.geom_bodyid[geom]).name.startswith(("robot0_", "gripper0_")):
+            model.geom_group[geom] = ROBOT_GROUP
+    return model
 
 
 def _keep_used(world: ElementTree.Element, assets: ElementTree.Element) -> None:
@@ -156,31 +175,20 @@ def _repaint(model: mujoco.MjModel, rng: np.random.Generator) -> None:
         first = model.tex_adr[k]
         texels = model.tex_data[first : first + height * width * channels]
         texels = texels.reshape(height, width, channels)
+        if name.startswith("around_"):
+            continue
         extra = name.startswith("extra")
         if extra or rng.uniform() < 0.3:
-            texels[..., :3] = _cover(rng, height, width)
+            texels[..., :3] = cover(rng, height, width)
         elif rng.uniform() < 0.7:
             gain, level = rng.uniform(0.5, 1.4, 3), rng.uniform(-40, 40)
             order = rng.permutation(3) if rng.uniform() < 0.4 else np.arange(3)
             texels[..., :3] = np.clip(texels[..., order] * gain + level, 0, 255)
     for k in range(_EXTRA):
         geom = model.geom(f"extra{k}").id
-        scale = rng.uniform(0.6, 1.5)
-        model.geom_size[geom] = model.geom_size[geom] * scale
-        model.geom_rbound[geom] *= scale
-        model.geom_aabb[geom] *= scale
+        set_size(model, geom, model.geom_size[geom] * rng.uniform(0.6, 1.5))
     model.mat_specular[:] = rng.uniform(0, 0.8, model.nmat)
     model.mat_reflectance[:] = 0
-
-
-def _cover(rng: np.random.Generator, height: int, width: int) -> NDArray[np.uint8]:
-    colour = rng.uniform(0.05, 0.95, 3)
-    pattern = draw_pattern(rng, colour) if rng.uniform() < 0.7 else None
-    if pattern is None:
-        return np.broadcast_to((255 * colour).astype(np.uint8), (height, width, 3))
-    repeats = -(-height // width)
-    square = cv2.resize(pattern, (width, min(width, height)), interpolation=cv2.INTER_LINEAR)
-    return np.tile(square, (repeats, 1, 1))[:height]
 
 
 def _relight(model: mujoco.MjModel, rng: np.random.Generator) -> None:
@@ -229,12 +237,13 @@ def _state(
 ) -> mujoco.MjData:
     """The scene with the robot somewhere, and one thing perhaps moved or lifted."""
     data = mujoco.MjData(model)
-    carried = str(rng.choice(list(layout))) if rng.uniform() < 0.6 else ""
+    loose = [name for name in layout if not name.startswith("around_")]
+    carried = str(rng.choice(loose)) if rng.uniform() < 0.6 else ""
     for name, pose in layout.items():
         pose = pose.copy()
         if name == carried:
             pose[:3] += rng.uniform([-0.1, -0.1, 0.0], [0.1, 0.1, 0.2])
-        if name.startswith("extra"):
+        if name.startswith(("extra", "around_")):
             mocap = model.body(name).mocapid[0]
             data.mocap_pos[mocap], data.mocap_quat[mocap] = pose[:3], pose[3:]
         else:
@@ -282,7 +291,10 @@ def _workplace(model: mujoco.MjModel) -> Workplace:
     mount = invert(body_pose(data, "robot0_right_hand")) @ pose
     wide = np.array([1.3, 1.4, 1.9 - top])
     middle = np.array([*centre, top])
+    base = model.body("robot0_link0").id
     return Workplace(
+        world_from_base=make_pose(data.xmat[base].reshape(3, 3), data.xpos[base]),
+        groups=_SHOWN,
         low=middle - [0.3, 0.35, 0.0],
         high=middle + [0.3, 0.35, 0.3],
         room=(middle - [0.9, 1.4, -0.05], middle + np.maximum(wide, 0.9)),
@@ -294,6 +306,19 @@ def _workplace(model: mujoco.MjModel) -> Workplace:
 def _square_lens(model: mujoco.MjModel, camera: int) -> np.ndarray:
     focal = 0.5 / np.tan(np.radians(model.cam_fovy[camera]) / 2)
     return intrinsics(focal, focal, 0.5, 0.5)
+
+
+def _ground(model: mujoco.MjModel) -> Ground:
+    centre, top = _table(model)
+    names = [model.body(body).name for body in model.geom_bodyid]
+    shown = model.geom_group == 1
+    return Ground(
+        centre=centre,
+        table=top,
+        floor=0.0,
+        own=np.flatnonzero(shown & np.isin(names, ["world", "floor"])),
+        own_table=np.flatnonzero(shown & ["table" in name for name in names]),
+    )
 
 
 def _table(model: mujoco.MjModel) -> tuple[np.ndarray, float]:

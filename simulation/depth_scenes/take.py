@@ -22,6 +22,8 @@ TAKES = 8  # of a scene: drawing and compiling it costs as much as filming them
 HEIGHT, WIDTH = 256, 320
 # Each pixel is the mean of so many by so many: LIBERO and the twins render with 4 samples a pixel.
 _FINER = 2
+# Geom group that robots are moved to, which no model uses.
+ROBOT_GROUP = 5
 # Focal length over width: wide wrist cameras to RT-1's head.
 _FOCALS = (0.4, 1.2)
 # Of a picture, what must have depth at all, and be farther than a camera can focus (m).
@@ -35,14 +37,17 @@ class Take:
     Attributes:
         rgb: (4, H, W, 3) uint8.
         depth: (4, H, W) float16 z-depth in m, 0 for nothing.
+        robot: (4, H / 2, W / 2) float16 z-depth in m of the robot alone at every other pixel's
+            corner, 0 for none.
         K: (4, 3, 3) pixels.
-        world_from_camera: (4, 4, 4); the first two are equal unless the camera rides on the hand.
+        base_from_camera: (4, 4, 4); the first two are equal unless the camera rides on the hand.
     """
 
     rgb: NDArray[np.uint8]
     depth: NDArray[np.float16]
+    robot: NDArray[np.float16]
     K: Floats
-    world_from_camera: Floats
+    base_from_camera: Floats
 
 
 @dataclass(frozen=True)
@@ -50,12 +55,16 @@ class Workplace:
     """Where cameras look in one scene, in its world's frame.
 
     Attributes:
+        world_from_base: (4, 4) of the robot.
+        groups: geom groups of the scene without the robot; the robot's own is `ROBOT_GROUP`.
         low, high: (3,) m, corners of the box in which things happen.
         room: (low, high) (3,) m: cameras stay within.
         own: (world_from_camera, K over the picture's width) of the scene's own cameras at rest.
         own_hand: (hand_from_camera, K over width) of those on the hand.
     """
 
+    world_from_base: Floats
+    groups: tuple[int, ...]
     low: Floats
     high: Floats
     room: tuple[Floats, Floats]
@@ -89,6 +98,7 @@ def draw_views(
 
 def film_take(
     renderer: OffscreenRenderer,
+    place: Workplace,
     states: Sequence[mujoco.MjData],
     views: Floats,
     K: Floats,
@@ -106,6 +116,8 @@ def film_take(
     beside = lens.copy()
     beside[:2, 2] -= (_FINER - 1) / 2
     depth = np.empty((FRAMES, HEIGHT, WIDTH), np.float16)
+    robot = np.empty((FRAMES, HEIGHT // 2, WIDTH // 2), np.float16)
+    renderer.show((*place.groups, ROBOT_GROUP))
     for k, (state, view) in enumerate(zip(states, views, strict=True)):
         z, _ = renderer.depth_and_geoms(state, beside, view)
         depth[k] = z[::_FINER, ::_FINER]
@@ -119,7 +131,12 @@ def film_take(
         small = cv2.resize(fine, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
         jpeg = simplejpeg.encode_jpeg(np.ascontiguousarray(small), quality=quality)
         frames.append(simplejpeg.decode_jpeg(jpeg))
-    return Take(np.stack(frames), depth, np.repeat(K[None], FRAMES, 0), views)
+    renderer.show((ROBOT_GROUP,))
+    for k, (state, view) in enumerate(zip(states, views, strict=True)):
+        z, _ = renderer.depth_and_geoms(state, beside, view)
+        robot[k] = z[_FINER - 1 :: 2 * _FINER, _FINER - 1 :: 2 * _FINER]
+    poses = np.linalg.inv(place.world_from_base) @ views
+    return Take(np.stack(frames), depth, robot, np.repeat(K[None], FRAMES, 0), poses)
 
 
 RENDERED = (HEIGHT * _FINER, WIDTH * _FINER)

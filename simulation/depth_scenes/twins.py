@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import mujoco
 import numpy as np
 
 from robots.offscreen import OffscreenRenderer
 from simulation import bridge, droid, libero_rlds, rt1
 from simulation._geoms import SCENE_GROUP
 from simulation.depth_scenes import FIRST_SEED
+from simulation.depth_scenes.surroundings import (
+    Ground,
+    Kind,
+    add_surroundings,
+    draw_surroundings,
+)
 from simulation.depth_scenes.take import (
     FRAMES,
     RENDERED,
+    ROBOT_GROUP,
     TAKES,
     Take,
     Workplace,
@@ -22,6 +30,12 @@ from simulation.depth_scenes.take import (
 from simulation.film import body_pose, play_script
 from simulation.layout import Layout
 from simulation.scene import build_scene
+
+_KINDS: tuple[Kind, ...] = ("native", "other", "bare")
+_SHARES = (0.5, 0.3, 0.2)
+# Of `simulation.furniture`: the room with what hangs on its walls, and what a robot works on.
+_ROOM = ("floor", "wall_", "front_", "left_", "back_", "right_")
+_TABLES = ("table", "leg_", "desk", "stand", "counter", "doors", "splash")
 
 SOURCES = {"droid": droid, "bridge": bridge, "rt1": rt1, "libero": libero_rlds}
 
@@ -33,21 +47,55 @@ def film_twin(source: str, number: int) -> Iterator[Take]:
     episode = module.draw_episode(FIRST_SEED + number // 1000, number % 1000)
     layout: Layout = episode.layout
     robot = module.RIG.robot
-    model = build_scene(layout, robot)
+    model = build_scene(layout, robot, add_surroundings)
     model.vis.quality.offsamples = 0
     model.light_castshadow[:] *= rng.uniform() < 0.6
     model.vis.headlight.ambient[:] *= rng.uniform(0.6, 1.5)
     model.light_diffuse[:] *= rng.uniform(0.4, 1.6, (model.nlight, 1))
+    kind = _KINDS[int(rng.choice(3, p=_SHARES))]
+    around = draw_surroundings(model, rng, _ground(model, layout), kind)
     states = play_script(model, episode.script, robot)
+    for state in states:
+        for name, pose in around.items():
+            mocap = model.body(name).mocapid[0]
+            state.mocap_pos[mocap], state.mocap_quat[mocap] = pose[:3], pose[3:]
+        mujoco.mj_kinematics(model, state)
     place = _workplace(layout)
-    with OffscreenRenderer(model, *RENDERED, (robot.visual_group, SCENE_GROUP)) as renderer:
+    _part_robot(model, robot.visual_group)
+    with OffscreenRenderer(model, *RENDERED) as renderer:
         for _ in range(TAKES):
             chosen = [states[t] for t in rng.integers(0, len(states), FRAMES)]
             hands = [body_pose(state, robot.ee_body) @ robot.body_from_ee for state in chosen]
             views, K = draw_views(rng, place, hands)
-            take = film_take(renderer, chosen, views, K, rng)
+            take = film_take(renderer, place, chosen, views, K, rng)
             if take is not None:
                 yield take
+
+
+def _ground(model: mujoco.MjModel, layout: Layout) -> Ground:
+    (x0, y0), (x1, y1) = layout.room
+    room, table = [], []
+    for geom in np.flatnonzero(model.geom_group == SCENE_GROUP):
+        name = model.geom(geom).name
+        if name.startswith(_ROOM):
+            room.append(geom)
+        elif name.startswith(_TABLES):
+            table.append(geom)
+    floor = model.geom("floor").id
+    return Ground(
+        centre=np.array([(x0 + x1) / 2, (y0 + y1) / 2]),
+        table=layout.table,
+        floor=float(model.geom_pos[floor, 2] + model.geom_size[floor, 2]),
+        own=np.array(room, int),
+        own_table=np.array(table, int),
+    )
+
+
+def _part_robot(model: mujoco.MjModel, group: int) -> None:
+    """Its visual geoms to a group of their own: some robots share the scene's."""
+    body = model.geom_bodyid
+    loose = model.body_mocapid[body] >= 0
+    model.geom_group[(model.geom_group == group) & (body > 0) & ~loose] = ROBOT_GROUP
 
 
 def _workplace(layout: Layout) -> Workplace:
@@ -55,6 +103,8 @@ def _workplace(layout: Layout) -> Workplace:
     cameras = layout.cameras.values()
     own = [(c.mount, c.K / layout.size[1], c.on_wrist) for c in cameras]
     return Workplace(
+        world_from_base=np.eye(4),
+        groups=(SCENE_GROUP,),
         low=np.array([x0 - 0.15, y0, layout.table]),
         high=np.array([x1, y1, layout.table + 0.3]),
         room=(np.array([-0.7, -0.95, layout.table + 0.05]), np.array([1.6, 0.95, 1.7])),
