@@ -127,7 +127,7 @@ def anchor_depth(
     spread = float(np.median(np.abs(relative[known] - middle))) or 1.0
     unit = np.where(known, (relative - middle) / spread, np.nan).astype(np.float32)
     ruler = solid_robot(robot_depth) & known
-    judge = ruler & _held_back(relative.shape[1:])
+    judge = ruler & held_back_blocks(relative.shape[1:])
     fitted = ruler & ~judge
     if fitted.sum() < FEWEST:
         why = f"{fitted.sum()} robot pixels off its edges to fit to; {FEWEST} are needed"
@@ -170,7 +170,7 @@ def held_back_pixels(robot_depth: NDArray[np.floating]) -> Mask:
         robot_depth: (T, H, W) m, of the robot alone, 0 none.
     """
     robot_depth = check_array("robot_depth", robot_depth, ["T", "H", "W"])
-    return solid_robot(robot_depth) & _held_back(robot_depth.shape[1:])
+    return solid_robot(robot_depth) & held_back_blocks(robot_depth.shape[1:])
 
 
 def _common(fit: FrameLines, ties: Ties) -> FrameLines:
@@ -207,7 +207,7 @@ def solid_robot(robot_depth: Floats) -> Mask:
     return solid
 
 
-def _held_back(size: tuple[int, int]) -> Mask:
+def held_back_blocks(size: tuple[int, int]) -> Mask:
     """(H, W) every second block of a checkerboard: neighbours would judge each other too kindly."""
     row, column = np.indices(size) // BLOCK
     return (row + column) % 2 == 1

@@ -25,6 +25,7 @@ class NetworkPart(_Part):
     heads: int = Field(8, ge=1)
     two_frames: bool = True
     confidence: bool = True
+    robot: bool = True
 
     @model_validator(mode="after")
     def _divided(self) -> Self:

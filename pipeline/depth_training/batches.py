@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.depth_training.takes import TakeSet
+from reconstruction.depth.pointmap.hints import STRIDE, robot_hints
 from reconstruction.depth.pointmap.losses import Truth
 from reconstruction.depth.pointmap.network import rays
 
@@ -17,15 +20,26 @@ SIZES = ((256, 256), (192, 320), (224, 288))
 _LEAST_CUT = 0.62
 _KNOWN = 0.8  # share of pairs of which the network is told K
 _SAME = 0.12  # share of pairs of a frame with itself
+_RESTS = 0.5  # of pairs of a camera that does not move, or rides on the hand
+# Share of pairs of which the network is told where the base is, and of these, the robot's depth.
+_POSED, _ROBOT = 0.8, 0.9
+# How far off a solved camera is: rad, m, and share of depth that the robot comes out off by.
+_TURN, _MOVE, _OFF = 0.008, 0.006, 0.01
+_CHUNK = 64  # takes
+_SLIP = 1.2  # pixels of the robot's maps by which its outline is off
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Pairs: pictures (B, 3, H, W) in 0..1, K (B, 3, 3) of both, and the truth of the frames."""
+    """Pairs: pictures (B, 3, H, W) in 0..1, K (B, 3, 3) of both, what is told of the robot in each
+    (`robot_hints`), and the truth of the frames.
+    """
 
     frames: Tensor
     references: Tensor
     K: Tensor
+    hints: Tensor
+    reference_hints: Tensor
     truth: Truth
 
 
@@ -40,10 +54,11 @@ class PairCutter:
     def __init__(self, takes: TakeSet, rows: Tensor, device: torch.device, resident: bool) -> None:
         self._device = device
         where = device if resident else torch.device("cpu")
-        self._rgb = torch.from_numpy(takes.rgb[rows.numpy()]).to(where)
-        self._depth = torch.from_numpy(takes.depth[rows.numpy()]).to(where)
-        self._K = torch.from_numpy(takes.K[rows.numpy()]).to(where)
-        self._pose = torch.from_numpy(takes.world_from_camera[rows.numpy()]).to(where)
+        self._rgb = _taken(takes.rgb, rows, where)
+        self._depth = _taken(takes.depth, rows, where)
+        self._robot = _taken(takes.robot, rows, where)
+        self._K = _taken(takes.K, rows, where)
+        self._pose = _taken(takes.base_from_camera, rows, where)
 
     def cut(self, count: int, generator: torch.Generator, *, plain: bool = False) -> Batch:
         """A batch of ``count`` pairs, drawn by ``generator`` (of the CPU).
@@ -56,6 +71,10 @@ class PairCutter:
         take = torch.randint(len(self._rgb), (count,), generator=generator).to(where)
         first = torch.randint(4, (count,), generator=generator)
         other = (first + torch.randint(1, 4, (count,), generator=generator)) % 4
+        # Most clips are of cameras at rest, as the first two frames are.
+        rests = torch.rand(count, generator=generator) < _RESTS
+        first = torch.where(rests, first % 2, first)
+        other = torch.where(rests, 1 - first % 2, other)
         same = torch.rand(count, generator=generator) < _SAME
         other = torch.where(same, first, other)
         i, j = first.to(where), other.to(where)
@@ -66,8 +85,8 @@ class PairCutter:
         depth = self._depth[take, i].to(self._device).float()
         depth = _cut(depth[:, None], box, size, "nearest")[:, 0]
         K = _cut_lens(self._K[take, i].to(self._device), box, size)
-        pose = torch.linalg.solve(self._pose[take, j].double(), self._pose[take, i].double())
-        pose = pose.to(self._device).float()
+        poses = self._pose[take, i].to(self._device), self._pose[take, j].to(self._device)
+        pose = torch.linalg.solve(poses[1].double(), poses[0].double()).float()
         if not plain:
             pictures = _spoil(pictures, draw)
         frames, references = pictures.chunk(2)
@@ -78,8 +97,26 @@ class PairCutter:
         known = torch.ones(count, dtype=torch.bool, device=self._device)
         if not plain:
             known = draw.uniform(count) < _KNOWN
+        robot = torch.cat([self._robot[take, i], self._robot[take, j]]).to(self._device).float()
+        hints = _hints(robot, torch.cat(poses), K.repeat(2, 1, 1), known, box, size, draw, plain)
         truth = Truth(depth, shift, (K[:, 0, 0] / size[1]).log(), known)
-        return Batch(frames, references, K, truth)
+        own_hints, reference_hints = hints.chunk(2)
+        return Batch(frames, references, K, own_hints, reference_hints, truth)
+
+
+def _taken(array: NDArray, rows: Tensor, where: torch.device) -> Tensor:
+    """Rows of an array, on a device; by chunks in threads, since a set has tens of GB."""
+    first = array[:1]
+    kind = torch.from_numpy(first).dtype
+    out = torch.empty((len(rows), *first.shape[1:]), dtype=kind, device=where)
+
+    def copy(start: int) -> None:
+        part = rows[start : start + _CHUNK]
+        out[start : start + _CHUNK] = torch.from_numpy(array[part.numpy()]).to(where)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(copy, range(0, len(rows), _CHUNK)))
+    return out
 
 
 @dataclass(frozen=True)
@@ -92,6 +129,9 @@ class _Draw:
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         values = torch.rand(shape, generator=self.generator).to(self.device)
         return low + (high - low) * values
+
+    def normal(self, *shape: int) -> Tensor:
+        return torch.randn(shape, generator=self.generator).to(self.device)
 
     def on_device(self) -> torch.Generator:
         seed = int(torch.randint(2**31, (1,), generator=self.generator))
@@ -129,8 +169,65 @@ def _cut_lens(K: Tensor, box: Tensor, size: tuple[int, int]) -> Tensor:
     return K
 
 
+def _hints(
+    robot: Tensor,
+    pose: Tensor,
+    K: Tensor,
+    known: Tensor,
+    box: Tensor,
+    size: tuple[int, int],
+    draw: _Draw,
+    plain: bool,
+) -> Tensor:
+    """`robot_hints` of frames and references: as a solver finds the camera, or not at all.
+
+    As in use, half of the robot's blocks are not told. Both pictures of a pair share the errors.
+    """
+    count = len(box)
+    half = (size[0] // STRIDE, size[1] // STRIDE)
+    posed = known
+    within = box / STRIDE
+    if not plain:
+        posed = known & (draw.uniform(count) < _POSED)
+        some = (draw.uniform(count) - 0.4).clamp_min(0) / 0.6
+        turn = some[:, None] * draw.normal(count, 3) * _TURN
+        move = some[:, None] * draw.normal(count, 3) * _MOVE
+        pose = pose @ _nudges(turn, move).repeat(2, 1, 1)
+        within = within + some[:, None] * _SLIP * torch.cat(
+            [draw.normal(count, 2), torch.zeros(count, 2, device=box.device)], 1
+        )
+        robot = robot * (1 + some * draw.normal(count) * _OFF).repeat(2)[:, None, None]
+        robot = robot * (posed & (draw.uniform(count) < _ROBOT)).repeat(2)[:, None, None]
+    depth = _cut(robot[:, None], within.repeat(2, 1), half, "nearest")[:, 0]
+    depth = depth * _told_blocks(draw, count, half).repeat(2, 1, 1)
+    return robot_hints(depth, pose, K, posed.repeat(2), size)
+
+
+def _nudges(turn: Tensor, move: Tensor) -> Tensor:
+    """(B, 4, 4) of small rotations (B, 3) rad and translations (B, 3) m."""
+    out = torch.eye(4, device=turn.device).repeat(len(turn), 1, 1)
+    x, y, z = turn.T
+    zero = torch.zeros_like(x)
+    skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], 1).unflatten(1, (3, 3))
+    out[:, :3, :3] += skew + skew @ skew / 2  # to 1e-6 of what is drawn here
+    out[:, :3, 3] = move
+    return out
+
+
+def _told_blocks(draw: _Draw, count: int, half: tuple[int, int]) -> Tensor:
+    """(B, h, w) bool: of most, every second block of a checkerboard; of some, all."""
+    side = draw.uniform(count, 1, 1, low=4.0, high=14.0)
+    start = draw.uniform(count, 2, 1, 1, high=28.0)
+    row = torch.arange(half[0], device=side.device)[None, :, None]
+    column = torch.arange(half[1], device=side.device)[None, None, :]
+    odd = ((row + start[:, 0]) // side + (column + start[:, 1]) // side) % 2 == 1
+    return odd | (draw.uniform(count, 1, 1) < 0.2)
+
+
 def _spoil(pictures: Tensor, draw: _Draw) -> Tensor:
-    """Exposure, colour, contrast, blur and noise; both pictures of a pair share most of it."""
+    """Exposure, colour, contrast, glare, blur, fewer pixels, noise; both pictures of a pair share
+    most of it.
+    """
     count = len(pictures) // 2
 
     def shared(*shape: int, spread: float) -> Tensor:
@@ -142,9 +239,40 @@ def _spoil(pictures: Tensor, draw: _Draw) -> Tensor:
     x = pictures * gain + shared(1, 1, 1, spread=0.12)
     grey = x.mean(1, keepdim=True)
     x = grey + (x - grey) * (1 + shared(1, 1, 1, spread=0.6)).clamp_min(0)
+    x = x * (1 + _ramps(x.shape, shared(2, 1, 1, spread=0.3))) + _glare(x.shape, draw, count)
     x = x.clamp(1e-4, 1) ** (1 + shared(1, 1, 1, spread=0.35)).clamp_min(0.4)
+    # What a small or compressed picture shows, at this one's size.
+    fewer = float(draw.uniform(1, low=0.3, high=0.9).cpu())
+    coarse = F.interpolate(x, scale_factor=fewer, mode="bilinear", antialias=False)
+    coarse = F.interpolate(coarse, x.shape[2:], mode="bilinear", align_corners=False)
+    x = torch.where(draw.uniform(count, 1, 1, 1).repeat(2, 1, 1, 1) < 0.3, coarse, x)
     blurred = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
     share = draw.uniform(count, 1, 1, 1, low=-1.2, high=1.0).clamp_min(0).repeat(2, 1, 1, 1)
     x = x + share * (blurred - x)
-    noise = torch.randn(x.shape, device=x.device, generator=draw.on_device())
-    return (x + noise * draw.uniform(2 * count, 1, 1, 1, high=0.03)).clamp(0, 1)
+    generator = draw.on_device()
+    noise = torch.randn(x.shape, device=x.device, generator=generator)
+    x = x + noise * draw.uniform(2 * count, 1, 1, 1, high=0.03)
+    # Sensors' noise of colour comes out of demosaicing and compression in blotches.
+    few = (x.shape[2] // 4, x.shape[3] // 4)
+    blotches = torch.randn(2 * count, 3, *few, device=x.device, generator=generator)
+    blotches = F.interpolate(blotches, x.shape[2:], mode="bilinear", align_corners=False)
+    return (x + blotches * draw.uniform(2 * count, 1, 1, 1, high=0.03)).clamp(0, 1)
+
+
+def _ramps(shape: torch.Size, slope: Tensor) -> Tensor:
+    """(B, 1, H, W): light that falls off across the picture, by slopes (B, 2, 1, 1)."""
+    y = torch.linspace(-1, 1, shape[2], device=slope.device)[None, None, :, None]
+    x = torch.linspace(-1, 1, shape[3], device=slope.device)[None, None, None, :]
+    return slope[:, :1] * x + slope[:, 1:] * y
+
+
+def _glare(shape: torch.Size, draw: _Draw, count: int) -> Tensor:
+    """(B, 1, H, W): of half of the pairs, a soft bright or dark spot."""
+    y = torch.linspace(-1, 1, shape[2], device=draw.device)[None, :, None]
+    x = torch.linspace(-1, 1, shape[3], device=draw.device)[None, None, :]
+    at = draw.uniform(count, 2, 1, 1, low=-1)
+    wide = draw.uniform(count, 2, 1, 1, low=0.05, high=0.5)
+    off = ((x - at[:, 0]) / wide[:, 0]) ** 2 + ((y - at[:, 1]) / wide[:, 1]) ** 2
+    strength = draw.uniform(count, 1, 1, low=-0.4, high=0.6)
+    strength = strength * (draw.uniform(count, 1, 1) < 0.5)
+    return (strength * torch.exp(-off))[:, None].repeat(2, 1, 1, 1)

@@ -7,6 +7,8 @@ import math
 import time
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,7 @@ def train_network(
         [{"params": rest, "share": 1.0}, {"params": encoder, "share": loop.encoder_rate}],
         lr=loop.rate,
         weight_decay=loop.decay,
+        fused=device.type == "cuda",
     )
     training = PairCutter(takes, torch.from_numpy(takes.training), device, resident)
     validation = PairCutter(takes, torch.from_numpy(takes.validation), device, resident)
@@ -125,12 +128,18 @@ def make_network(config: DepthTraining) -> PointmapNetwork:
 
 @torch.no_grad()
 def judge(network: PointmapNetwork, cutter: PairCutter, size: int, pairs: int) -> dict[str, float]:
-    """AbsRel and delta < 1.25 of the validation, in metres and after one scale a picture."""
+    """AbsRel and delta < 1.25 of the validation, in metres and after one scale a picture.
+
+    With what a solved camera tells, and (``alone_...``) without.
+    """
     network.eval()
     sums: dict[str, float] = {}
     rounds = max(1, pairs // size)
-    for k in range(rounds):
+    for k, told in product(range(rounds), (True, False) if network.config.robot else (False,)):
         batch = cutter.cut(size, torch.Generator().manual_seed(k), plain=True)
+        if not told:
+            nothing = torch.zeros_like(batch.hints)
+            batch = replace(batch, hints=nothing, reference_hints=nothing)
         said = _run(network, batch)
         depth, seen = batch.truth.depth, batch.truth.depth > 0
         error = said.log_depth - depth.clamp_min(1e-3).log()
@@ -143,6 +152,7 @@ def judge(network: PointmapNetwork, cutter: PairCutter, size: int, pairs: int) -
             ("metric_abs_rel", error.expm1().abs()[seen].mean()),
             ("points", off[seen].mean()),
         ):
+            name = name if told or not network.config.robot else f"alone_{name}"
             sums[name] = sums.get(name, 0.0) + float(value) / rounds
     network.train()
     return {name: round(value, 5) for name, value in sums.items()}
@@ -153,7 +163,14 @@ def _run(network: PointmapNetwork, batch: Batch) -> Prediction:
     with torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda"):
         frames = batch.frames.contiguous(memory_format=torch.channels_last)
         references = batch.references.contiguous(memory_format=torch.channels_last)
-        said: Prediction = network(frames, references, batch.K, batch.truth.known)
+        said: Prediction = network(
+            frames,
+            references,
+            batch.K,
+            batch.truth.known,
+            batch.hints,
+            batch.reference_hints,
+        )
     return said
 
 

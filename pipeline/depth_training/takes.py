@@ -2,7 +2,7 @@
 
 ::
 
-    OUT/rgb.npy depth.npy K.npy world_from_camera.npy    memory maps, a row a take
+    OUT/rgb.npy depth.npy robot.npy K.npy base_from_camera.npy    memory maps, a row a take
     OUT/takes.json                                       what the set is of
     OUT/done/UNIT                                        how many takes of a unit were kept
 """
@@ -88,8 +88,9 @@ class TakeSet:
         self.facts = json.loads((folder / "takes.json").read_text())
         self.rgb: NDArray[np.uint8] = np.load(folder / "rgb.npy", mmap_mode="r")
         self.depth: NDArray[np.float16] = np.load(folder / "depth.npy", mmap_mode="r")
+        self.robot: NDArray[np.float16] = np.load(folder / "robot.npy", mmap_mode="r")
         self.K: NDArray[np.float32] = np.load(folder / "K.npy")
-        self.world_from_camera: NDArray[np.float32] = np.load(folder / "world_from_camera.npy")
+        self.base_from_camera: NDArray[np.float32] = np.load(folder / "base_from_camera.npy")
         kept = np.zeros(len(self.rgb), bool)
         judge = np.zeros(len(self.rgb), bool)
         for unit in self.facts["units"]:
@@ -161,8 +162,9 @@ def _lay_out(out: Path, facts: dict, plan: TakePlan) -> None:
     for name, shape, kind in (
         ("rgb", (rows, FRAMES, HEIGHT, WIDTH, 3), np.uint8),
         ("depth", (rows, FRAMES, HEIGHT, WIDTH), np.float16),
+        ("robot", (rows, FRAMES, HEIGHT // 2, WIDTH // 2), np.float16),
         ("K", (rows, FRAMES, 3, 3), np.float32),
-        ("world_from_camera", (rows, FRAMES, 4, 4), np.float32),
+        ("base_from_camera", (rows, FRAMES, 4, 4), np.float32),
     ):
         open_memmap(out / f"{name}.npy", mode="w+", dtype=kind, shape=shape)
     described.write_text(text)
@@ -193,7 +195,7 @@ def _film_units(plan: TakePlan, out: Path, units: list[Unit]) -> None:
 
     maps = {
         name: open_memmap(out / f"{name}.npy", mode="r+")
-        for name in ("rgb", "depth", "K", "world_from_camera")
+        for name in ("rgb", "depth", "robot", "K", "base_from_camera")
     }
     for unit in units:
         if unit.kind == "bank":

@@ -13,18 +13,21 @@ from schemas.reasons import UsageError
 
 _log = logging.getLogger("robo4d.depth")
 
-Run = Callable[[NDArray[np.uint8]], tuple[NDArray, ...]]
+Run = Callable[..., tuple[NDArray, ...]]
 
 
-def in_batches(frames: NDArray[np.uint8], run: Run, size: int) -> tuple[NDArray, ...]:
+def in_batches(
+    frames: NDArray[np.uint8], run: Run, size: int, *beside: NDArray
+) -> tuple[NDArray, ...]:
     """What ``run`` returns for all frames, of at most ``size`` at once, joined over time.
 
     Where a GPU's memory does not suffice, the batch is halved for the rest of the clip.
 
     Args:
         frames: (T, H, W, 3) uint8, T at least 1.
-        run: n frames to arrays whose first axis is n; a frame's result must not depend on the
-            others in its batch.
+        run: n frames, and as many of each array beside, to arrays whose first axis is n; a frame's
+            result must not depend on the others in its batch.
+        beside: (T, ...) each, of the same frames.
 
     Raises:
         UsageError: not even one frame fits.
@@ -36,7 +39,7 @@ def in_batches(frames: NDArray[np.uint8], run: Run, size: int) -> tuple[NDArray,
     first = 0
     warned = False
     while first < len(frames):
-        part = _fitting(run, frames[first : first + size])
+        part = _fitting(run, *(array[first : first + size] for array in (frames, *beside)))
         if part is not None:
             parts.append(part)
             first += size
@@ -55,13 +58,13 @@ def in_batches(frames: NDArray[np.uint8], run: Run, size: int) -> tuple[NDArray,
     return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
 
 
-def _fitting(run: Run, frames: NDArray[np.uint8]) -> tuple[NDArray, ...] | None:
+def _fitting(run: Run, *arrays: NDArray) -> tuple[NDArray, ...] | None:
     """What ``run`` returns; None where memory does not suffice."""
     # Imported here: who runs networks has torch, and this module's readers need not.
     import torch
 
     try:
-        return run(frames)
+        return run(*arrays)
     except torch.OutOfMemoryError:
         pass
     # Only here, past the handler, does nothing hold the failed batch's tensors any more.

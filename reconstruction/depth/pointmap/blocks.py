@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import cast
 
 import torch
@@ -92,3 +93,31 @@ class RayPosition(nn.Module):
         turns = 2.0 ** torch.arange(self.octaves, device=K.device) * torch.pi / 2
         angles = (rays[..., None] * turns).flatten(-2)
         return cast(Tensor, self.linear(torch.cat([rays, angles.sin(), angles.cos()], -1)))
+
+
+class HintPyramid(nn.Module):
+    """Maps of half the pictures' size to what is added at each level, halved each time.
+
+    Args:
+        channels: of the maps.
+        widths: of the levels, the finest first.
+    """
+
+    def __init__(self, channels: int, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        self.first = nn.Sequential(
+            nn.Conv2d(channels, 32, 3, padding=1),
+            nn.GELU(),
+            nn.Conv2d(32, widths[0], 3, padding=1),
+        )
+        self.coarser = nn.ModuleList(
+            nn.Sequential(nn.GELU(), nn.Conv2d(a, b, 3, stride=2, padding=1))
+            for a, b in pairwise(widths)
+        )
+
+    def forward(self, maps: Tensor) -> list[Tensor]:
+        """One (B, width, h, w) a level."""
+        levels = [self.first(maps)]
+        for layer in self.coarser:
+            levels.append(layer(levels[-1]))
+        return levels

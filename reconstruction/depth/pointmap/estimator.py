@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from reconstruction.anchor import TRUSTED
+from reconstruction.anchor import TRUSTED, held_back_blocks
 from reconstruction.checkpoint import device
 from reconstruction.depth import DepthEstimate, RobotView
 from reconstruction.depth.batches import in_batches
 from reconstruction.depth.pointmap.checkpoint import load_checkpoint
+from reconstruction.depth.pointmap.hints import STRIDE, robot_hints
 from reconstruction.depth.pointmap.network import ALPHA, PointmapNetwork
 from robo4d.geometry import check_array
 from schemas.episode import Provenance
@@ -34,6 +35,7 @@ class PointmapDepth:
 
     Depth is in metres as the network takes things to be large: of kind scaled. Confidence is
     255 exp(-e / 0.05) for the relative error e that the network expects; 255 of one without.
+    Of the robot it is told all but the blocks that anchoring holds back, so that these still judge.
 
     Attributes:
         network: in evaluation mode, on its device.
@@ -61,26 +63,38 @@ class PointmapDepth:
         size = network_size(full, self.network.multiple)
         lens = _lens(K, full, size, where)
         known = torch.tensor([K is not None], device=where)
+        told: tuple[NDArray, ...] = ()
+        if robot is not None and K is not None and self.network.config.robot:
+            told = (_half(robot.depth, size), robot.base_from_camera)
+
+        def see(frames: NDArray[np.uint8], *told: NDArray) -> tuple[Tensor, ...]:
+            count = len(frames)
+            lenses, hints = lens.expand(count, 3, 3), None
+            if told:
+                depth, pose = (torch.from_numpy(array).float().to(where) for array in told)
+                hints = robot_hints(depth, pose, lenses, known.expand(count), size)
+            return self.network.see(
+                self._pictures(frames, size), lenses, known.expand(count), hints
+            )
+
         with _computing(where):
             memory = None
             if self.network.config.two_frames:
-                first = self._pictures(rgb[:1], size)
-                memory = self.network.remember(self.network.see(first, lens, known)[0])
+                memory = self.network.remember(see(rgb[:1], *(part[:1] for part in told))[0])
 
-        def run(frames: NDArray[np.uint8]) -> tuple[NDArray, ...]:
+        def run(frames: NDArray[np.uint8], *told: NDArray) -> tuple[NDArray, ...]:
             count = len(frames)
             with _computing(where):
-                pictures = self._pictures(frames, size)
-                seen = self.network.see(pictures, lens.expand(count, 3, 3), known.expand(count))
+                seen = see(frames, *told)
                 shared = None if memory is None else memory.expand(count, -1, -1)
-                said = self.network.tell(seen, shared, pictures.shape[2:])
+                said = self.network.tell(seen, shared, torch.Size(size))
                 log_depth = _resized(said.log_depth, full)
                 sure = torch.exp(-ALPHA / _resized(said.confidence, full) / TRUSTED)
                 if not self.network.config.confidence:
                     sure = torch.ones_like(sure)
                 return log_depth.exp().cpu().numpy(), (255 * sure).round().byte().cpu().numpy()
 
-        depth, confidence = in_batches(rgb, run, self.batch)
+        depth, confidence = in_batches(rgb, run, self.batch, *told)
         return DepthEstimate(depth.astype(np.float32), confidence, "scaled", Provenance.ESTIMATED)
 
     def _pictures(self, frames: NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
@@ -129,6 +143,14 @@ def _computing(where: torch.device) -> Iterator[None]:
     half = torch.autocast(where.type, torch.bfloat16, enabled=where.type == "cuda")
     with torch.inference_mode(), half:
         yield
+
+
+def _half(robot: NDArray[np.floating], size: tuple[int, int]) -> NDArray[np.float32]:
+    """(T, h / 2, w / 2) of the robot's depth (T, H, W) for pictures of ``size``, as it is told."""
+    told = np.where(held_back_blocks(robot.shape[1:]), 0, robot).astype(np.float32)
+    half = (size[0] // STRIDE, size[1] // STRIDE)
+    # Nearest: between two surfaces there is none.
+    return F.interpolate(torch.from_numpy(told)[:, None], half, mode="nearest-exact")[:, 0].numpy()
 
 
 def _lens(

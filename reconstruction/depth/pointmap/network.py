@@ -4,7 +4,8 @@ It takes a frame and a reference frame of the same clip, lets the one's tokens a
 other's, and gives for each pixel its depth, its 3D point in the reference camera's frame, how much
 either is to be trusted, and for each picture the focal length. As in MUSt3R and Fast3R the frame's
 own pointmap is given beside that in the reference's frame: the two together say where the camera
-went. Where K is known, its rays are what positions are told by.
+went. Where K is known, its rays are what positions are told by; where the camera is solved, so is
+what the robot says (`hints`).
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from reconstruction.depth.pointmap.blocks import Block, RayPosition, Refine
+from reconstruction.depth.pointmap.blocks import Block, HintPyramid, RayPosition, Refine
 from reconstruction.depth.pointmap.encoder import MEAN, STD, Encoder
+from reconstruction.depth.pointmap.hints import CHANNELS
 
 # Weight of log confidence in the loss, as in DUSt3R: at its least, confidence = ALPHA / error.
 ALPHA = 0.2
@@ -39,6 +41,7 @@ class NetworkConfig:
         blocks: of the decoder.
         two_frames: whether a reference frame is looked at; else each frame is on its own.
         confidence: whether confidence is learned; else it is the same everywhere.
+        robot: whether it can be told of the robot, see `hints`.
     """
 
     encoder: str = "tf_efficientnet_lite0"
@@ -47,6 +50,7 @@ class NetworkConfig:
     heads: int = 8
     two_frames: bool = True
     confidence: bool = True
+    robot: bool = True
 
     def to_tree(self) -> dict[str, Any]:
         """Plain values."""
@@ -104,6 +108,8 @@ class PointmapNetwork(nn.Module):
             nn.GELU(),
             nn.Conv2d(_REFINED[2], _REFINED[2], 3, padding=1),
         )
+        levels = (*_REFINED[::-1], width)
+        self.hints = HintPyramid(CHANNELS, levels) if config.robot else None
         coarse = (width, *_REFINED[:2])
         self.refine = nn.ModuleList(Refine(a, b) for a, b in zip(coarse, _REFINED, strict=True))
         self.out = nn.Conv2d(_REFINED[2], 6, 3, padding=1)
@@ -119,6 +125,8 @@ class PointmapNetwork(nn.Module):
         references: Tensor | None,
         K: Tensor,
         known: Tensor,
+        hints: Tensor | None = None,
+        reference_hints: Tensor | None = None,
     ) -> Prediction:
         """Look at frames beside their references.
 
@@ -126,27 +134,39 @@ class PointmapNetwork(nn.Module):
             frames, references: (B, 3, H, W) in 0..1; None: each is its own reference.
             K: (B, 3, 3) pixels, of both; anything where it is not known.
             known: (B,) bool.
+            hints, reference_hints: of `hints.robot_hints`; None: nothing is known of the robot.
         """
-        seen = self.see(frames, K, known)
+        seen = self.see(frames, K, known, hints)
         memory = None
         if self.config.two_frames:
             if references is None:
                 memory = self.remember(seen[0])
             else:
-                memory = self.remember(self.see(references, K, known)[0])
+                memory = self.remember(self.see(references, K, known, reference_hints)[0])
         return self.tell(seen, memory, frames.shape[2:])
 
-    def see(self, frames: Tensor, K: Tensor, known: Tensor) -> tuple[Tensor, ...]:
-        """Tokens (B, N, D) of frames, and the finer maps."""
+    def see(
+        self, frames: Tensor, K: Tensor, known: Tensor, hints: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        """Tokens (B, N, D) of frames, and the finer maps; arguments as of `forward`."""
         size = (int(frames.shape[2]), int(frames.shape[3]))
         guess = _usual(size, K)
         K = torch.where(known[:, None, None], K, guess)
         picture = (frames - self.mean) / self.std
         tokens, half, quarter = self.encoder(picture)
+        stem = self.stem(picture)
+        if self.hints is not None:
+            if hints is None:
+                hints = picture.new_zeros(len(picture), CHANNELS, size[0] // 2, size[1] // 2)
+            told = self.hints(hints)
+            stem, quarter, half, tokens = (
+                level + _fitted(hint, level)
+                for level, hint in zip((stem, quarter, half, tokens), told, strict=True)
+            )
         flat = tokens.flatten(2).transpose(1, 2)
         flat = flat + self.position(K, size, self.encoder.stride).to(flat.dtype)
         flat = flat + torch.where(known[:, None, None], 0.0, self.unknown).to(flat.dtype)
-        return flat, half, quarter, self.stem(picture)
+        return flat, half, quarter, stem
 
     def remember(self, tokens: Tensor) -> Tensor:
         """Tokens (B, N, D) of a reference, as others attend to them."""
@@ -174,6 +194,13 @@ class PointmapNetwork(nn.Module):
         if not self.config.confidence:
             trust = torch.ones_like(trust)
         return Prediction(log_depth, trust[:, 0], out[:, 2:5], trust[:, 1], log_focal)
+
+
+def _fitted(values: Tensor, like: Tensor) -> Tensor:
+    """Of patches whose side is no power of two."""
+    if values.shape[2:] == like.shape[2:]:
+        return values
+    return F.interpolate(values, like.shape[2:], mode="bilinear", align_corners=False)
 
 
 def rays(K: Tensor, size: torch.Size) -> Tensor:
