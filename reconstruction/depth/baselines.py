@@ -87,7 +87,7 @@ class BasePlane:
         K: NDArray[np.floating] | None,
         robot: RobotView | None = None,
     ) -> DepthEstimate:
-        """Of kind metric. Unknown where no ray meets it within 10 m, or the camera is not solved."""
+        """Of kind metric; unknown where no ray meets it within 10 m, and without a camera."""
         depth = np.zeros(rgb.shape[:3], np.float32)
         if K is not None and robot is not None:
             row, column = np.indices(rgb.shape[1:3]) + 0.5
