@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from qa.cross_view import PosedDepth, common_steps
 from qa.depth_clips import DepthClip, read_clip
 from qa.depth_metrics import temporal_error
+from qa.triangulated import Pictures, SparseDepth, triangulate
 from reconstruction.anchor import held_back_pixels, judge_held_back, solid_robot
 from reconstruction.anchor_scale import anchor_estimate
 from reconstruction.depth import DepthEstimate
@@ -88,6 +89,13 @@ def _read(sample: Sample, steps: NDArray[np.integer]) -> View:
         base_from_camera=clip.base_from_camera[chosen],
     )
     return View(sample.meta["camera"], cut, robot)
+
+
+def triangulated(views: list[View]) -> list[SparseDepth]:
+    """What an episode's pictures and cameras alone say, for each view."""
+    return triangulate(
+        [Pictures(v.clip.rgb, v.clip.K, v.clip.base_from_camera, v.robot_depth > 0) for v in views]
+    )
 
 
 def ways_to_metres(estimate: DepthEstimate, view: View) -> list[Way]:

@@ -63,13 +63,13 @@ class PosedDepth:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Relative differences of depths, over pixels of B.
+    """Relative differences of depths.
 
     Attributes:
         pixels: compared, in all frames.
-        median: of |z of A's point / z of B - 1|.
+        median: of |z / z of what it is held against - 1|; of A's points over B's depth.
         within_5, within_10: shares of at most 5 % and 10 %.
-        signed: median of z of A's point / z of B - 1.
+        signed: median without the bars.
     """
 
     pixels: int
@@ -119,8 +119,8 @@ def compare_views(a: PosedDepth, b: PosedDepth) -> CrossView:
         excused.append((apart > BEHIND) & possible)
     apart, hidden = np.concatenate(differences), np.concatenate(excused)
     return CrossView(
-        strict=_agreement(apart),
-        seen=_agreement(apart[~hidden]),
+        strict=agreement(apart),
+        seen=agreement(apart[~hidden]),
         hidden=float(hidden.mean()) if len(hidden) else 0.0,
         before=float((apart < -BEHIND).mean()) if len(apart) else 0.0,
     )
@@ -181,7 +181,8 @@ def _landing(
     return z, np.where(inside, row, -1), np.where(inside, column, -1)
 
 
-def _agreement(apart: Floats) -> Agreement | None:
+def agreement(apart: Floats) -> Agreement | None:
+    """Of relative differences (N,); None of none."""
     if not len(apart):
         return None
     size = np.abs(apart)
