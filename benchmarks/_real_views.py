@@ -31,11 +31,13 @@ class View:
         camera: its name.
         clip: at the steps that all of the episode's views have.
         robot_depth: (T, H, W) m, the clip's own, here for sure.
+        points: triangulated from all steps of the episode, those of the clip's.
     """
 
     camera: str
     clip: DepthClip
     robot_depth: Depths
+    points: SparseDepth
 
     @property
     def kind(self) -> str:
@@ -72,30 +74,38 @@ def read_episodes(samples: list[Sample], frames: int | None) -> Iterator[tuple[s
     for sample in samples:
         episodes.setdefault(sample.meta["id"], []).append(sample)
     for name, views in episodes.items():
+        whole = [read_clip(view) for view in views]
+        robots = [view.robot_depth for view in views]
+        points = triangulate(
+            [
+                Pictures(clip.rgb, clip.K, clip.base_from_camera, robot > 0)
+                for clip, robot in zip(whole, robots, strict=True)
+            ]
+        )
         steps = common_steps([view.step for view in views], frames)
-        yield name, [_read(view, steps) for view in views]
+        yield (
+            name,
+            [_cut(*parts, steps) for parts in zip(views, whole, robots, points, strict=True)],
+        )
 
 
-def _read(sample: Sample, steps: NDArray[np.integer]) -> View:
-    clip = read_clip(sample)
-    chosen = np.isin(sample.step, steps)
-    robot = sample.robot_depth[chosen]
+def _cut(
+    sample: Sample,
+    clip: DepthClip,
+    robot: Depths,
+    points: SparseDepth,
+    steps: NDArray[np.integer],
+) -> View:
+    chosen = np.flatnonzero(np.isin(sample.step, steps))
     cut = replace(
         clip,
         rgb=clip.rgb[chosen],
         depth=None if clip.depth is None else clip.depth[chosen],
-        robot_depth=robot,
+        robot_depth=robot[chosen],
         robot_visible=None if clip.robot_visible is None else clip.robot_visible[chosen],
         base_from_camera=clip.base_from_camera[chosen],
     )
-    return View(sample.meta["camera"], cut, robot)
-
-
-def triangulated(views: list[View]) -> list[SparseDepth]:
-    """What an episode's pictures and cameras alone say, for each view."""
-    return triangulate(
-        [Pictures(v.clip.rgb, v.clip.K, v.clip.base_from_camera, v.robot_depth > 0) for v in views]
-    )
+    return View(sample.meta["camera"], cut, robot[chosen], points.of_frames(chosen))
 
 
 def ways_to_metres(estimate: DepthEstimate, view: View) -> list[Way]:

@@ -13,8 +13,8 @@ BUILD is a folder of shards; of it every sample with a solved camera. Four judge
   It is independent, but consistency, not truth: see there for what it cannot see, and compare
   with the base's plane z = 0, which agrees with itself and is wrong about all that stands on it;
 - points that pictures from several places show, triangulated by the cameras (`qa/triangulated.py`):
-  independent, and nearest to truth, but few, where there is texture. Give it all frames, since a
-  wrist's camera gets about only in many; a view with fewer than 20 points is not judged by them;
+  independent, and nearest to truth, but few, where there is texture. All frames of the episode are
+  searched, whatever --frames says; a view with fewer than 20 points is not judged by them;
 - rest: how much depth changes from frame to frame where nothing moves.
 
 Baselines in the same run: one depth everywhere (constant) and the base's plane (base_plane).
@@ -40,14 +40,13 @@ from benchmarks._real_views import (
     Way,
     read_episodes,
     robot_figures,
-    triangulated,
     ways_to_metres,
 )
 from qa.cross_view import Agreement, compare_views
 from qa.depth_board import open_backends
 from qa.depth_clips import choose_samples
 from qa.point_pictures import point_sheet
-from qa.triangulated import FEWEST, SparseDepth, compare_points
+from qa.triangulated import FEWEST, compare_points
 from robo4d import Dataset
 
 Rows = list[dict[str, Any]]
@@ -75,17 +74,16 @@ def main() -> None:
     views: Rows = []
     pairs: Rows = []
     for episode, members in read_episodes(samples, args.frames):
-        points = triangulated(members)
         for name, backend in backends.items():
             found: list[tuple[View, list[Way]]] = []
-            for view, sparse in zip(members, points, strict=True):
+            for view in members:
                 estimator = backend(view.clip)
                 if estimator is None:
                     continue
                 estimate = estimator(view.clip.rgb, view.clip.K, view.clip.robot())
                 ways = ways_to_metres(estimate, view)
                 found.append((view, ways))
-                views += _judge_view(episode, name, view, ways, sparse)
+                views += _judge_view(episode, name, view, ways)
                 if args.pictures is not None and name == args.backend:
                     _save(args.pictures, episode, view, ways)
             pairs += _judge_pairs(episode, name, found)
@@ -96,16 +94,14 @@ def main() -> None:
     write_json(args.json, report)
 
 
-def _judge_view(
-    episode: str, backend: str, view: View, ways: list[Way], points: SparseDepth
-) -> Rows:
+def _judge_view(episode: str, backend: str, view: View, ways: list[Way]) -> Rows:
     facts = {
         "episode": episode,
         "key": view.clip.key,
         "camera": view.camera,
         "kind": view.kind,
         "frames": len(view.clip.rgb),
-        "points": len(points.depth),
+        "points": len(view.points.depth),
         "backend": backend,
     }
     rows: Rows = []
@@ -113,7 +109,7 @@ def _judge_view(
         row = facts | {"way": way.name, "reason": way.reason}
         if way.depth is not None:
             row |= robot_figures(way.depth, view)
-            row |= _named("point", compare_points(way.depth, points))
+            row |= _named("point", compare_points(way.depth, view.points))
         rows.append(row)
     return rows
 

@@ -51,9 +51,13 @@ def _error_colours(depth: NDArray, truth: NDArray) -> Image:
     return np.where(known[..., None], drawn[..., ::-1], 0).astype(np.uint8)
 
 
-def normal_colours(depth: NDArray, K: NDArray[np.floating]) -> Image:
-    """Normals (x, -y, -z) of depth (T, H, W) as (T, H, W, 3) red, green, blue; black unknown."""
-    normals = surface_normals(depth, K) * np.array([1, -1, -1], np.float32)
+def normal_colours(depth: NDArray, K: NDArray[np.floating], reach: int | None = None) -> Image:
+    """Normals (x, -y, -z) of depth (T, H, W) as (T, H, W, 3) red, green, blue; black unknown.
+
+    Args:
+        reach: of `surface_normals`.
+    """
+    normals = surface_normals(depth, K, reach) * np.array([1, -1, -1], np.float32)
     return np.nan_to_num((normals + 1) * 127.5, nan=0).astype(np.uint8)
 
 

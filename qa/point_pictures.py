@@ -17,7 +17,9 @@ Floats = NDArray[np.floating]
 # A tile's width; three stand beside each other.
 _TILE = 500
 # Width in m of what a picture of points shows, the robot's middle in its centre: a table.
-_SHOWN_M = 2.4
+_SHOWN_M = 3.0
+# Pixels to either side of which normals are made: fewer than a judge takes, to show more.
+_REACH = 2
 _RED, _WHITE, _INK, _PAPER = (255, 40, 40), (255, 255, 255), (240, 240, 240), 24
 # Axes of the base that point right and up, and the one that looks out of the picture.
 _VIEWS = {"from above": ((1, -1.0), (0, 1.0), (2, 1.0)), "from -y": ((0, 1.0), (2, 1.0), (1, -1.0))}
@@ -43,7 +45,7 @@ def point_sheet(clip: DepthClip, depth: Floats, title: str, frames: int = 2) -> 
     if clip.robot_depth is not None:
         robot = clip.robot_depth[times].astype(np.float32)
     coloured = depth_colours(np.concatenate([ours, robot]))
-    normals = normal_colours(ours, clip.K)
+    normals = normal_colours(ours, clip.K, _REACH)
     rows = []
     for n, t in enumerate(times):
         drawn = {

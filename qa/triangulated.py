@@ -79,6 +79,17 @@ class SparseDepth:
     depth: Floats
     spread: Floats
 
+    def of_frames(self, frames: NDArray[np.integer]) -> SparseDepth:
+        """Those of some frames (n,), ascending, which are counted anew."""
+        kept = np.isin(self.frame, frames)
+        return SparseDepth(
+            frame=np.searchsorted(frames, self.frame[kept]),
+            row=self.row[kept],
+            column=self.column[kept],
+            depth=self.depth[kept],
+            spread=self.spread[kept],
+        )
+
 
 @dataclass(frozen=True)
 class _Frame:

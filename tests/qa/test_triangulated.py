@@ -57,6 +57,13 @@ def test_points_have_the_true_depth(views):
         assert compare_points(1.2 * depth, points).signed == pytest.approx(0.2, abs=0.01)
 
 
+def test_points_of_some_frames_are_those_of_the_frames_cut_out(views):
+    points, _ = triangulate([view for view, _ in views])
+    some = points.of_frames(np.array([1, 4]))
+    assert len(some.depth) == np.isin(points.frame, [1, 4]).sum()
+    assert compare_points(views[0][1][[1, 4]], some).median < 0.01
+
+
 def test_one_camera_at_rest_says_nothing(views):
     [points] = triangulate([views[1][0]])
     assert not len(points.depth)
