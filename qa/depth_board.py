@@ -19,7 +19,7 @@ from qa.depth_clips import DepthClip
 from reconstruction.anchor import held_back_pixels
 from reconstruction.depth import DepthEstimate, DepthEstimator, RobotView
 from reconstruction.depth.backends import NETWORKS, open_network
-from reconstruction.depth.baselines import ConstantDepth, PlaneDepth, fit_plane
+from reconstruction.depth.baselines import BasePlane, ConstantDepth, PlaneDepth, fit_plane
 from robo4d.geometry import check_array
 from schemas.config import load_config
 from schemas.episode import Provenance
@@ -131,6 +131,7 @@ _OWN: dict[str, Backend] = {
     "simulator": _simulator,
     "constant": lambda clip: ConstantDepth(),
     "plane": lambda clip: PlaneDepth(),
+    "base_plane": lambda clip: BasePlane(),
     "plane_fit": _plane_fit,
 }
 

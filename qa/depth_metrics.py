@@ -110,14 +110,17 @@ def compare_clouds(depth: Depths, truth: Depths, K: NDArray[np.floating]) -> Clo
     )
 
 
-def surface_normals(depth: Depths, K: NDArray[np.floating]) -> NDArray[np.float32]:
+def surface_normals(
+    depth: Depths, K: NDArray[np.floating], reach: int | None = None
+) -> NDArray[np.float32]:
     """Unit normals (T, H, W, 3) in the camera's frame, towards the camera; NaN where unknown.
 
     The cross product of the differences between neighbours, left to right and above to below, at
-    1/64 of the width to either side: stored depth is exact to 0.09 %, of which neighbours that
-    touch would make 15 degrees. None at an edge of depth.
+    ``reach`` pixels to either side, by default 1/64 of the width: stored depth is exact to 0.09 %,
+    of which neighbours that touch would make 15 degrees. None at an edge of depth, for which the
+    slope of a table that is seen from low down passes, too, the sooner the farther they reach.
     """
-    reach = max(1, round(depth.shape[2] / 64))
+    reach = max(1, round(depth.shape[2] / 64)) if reach is None else reach
     points = unproject(depth, K)
     normals = np.full(points.shape, np.nan, np.float32)
     here = slice(reach, -reach)

@@ -38,8 +38,8 @@ def depth_sheet(clip: DepthClip, depth: NDArray[np.floating], columns: int = 4) 
         coloured = depth_colours(np.concatenate([ours, true]))
         rows["estimated"], rows["true"] = coloured[: len(times)], coloured[len(times) :]
         rows[f"error, 0 to {_WORST:.0%}"] = _error_colours(ours, true)
-        rows["true normals"] = _normal_colours(true, clip.K)
-    rows["estimated normals"] = _normal_colours(ours, clip.K)
+        rows["true normals"] = normal_colours(true, clip.K)
+    rows["estimated normals"] = normal_colours(ours, clip.K)
     return np.concatenate([_labelled(name, tiles) for name, tiles in rows.items()])
 
 
@@ -51,8 +51,13 @@ def _error_colours(depth: NDArray, truth: NDArray) -> Image:
     return np.where(known[..., None], drawn[..., ::-1], 0).astype(np.uint8)
 
 
-def _normal_colours(depth: NDArray, K: NDArray[np.floating]) -> Image:
-    normals = surface_normals(depth, K) * np.array([1, -1, -1], np.float32)
+def normal_colours(depth: NDArray, K: NDArray[np.floating], reach: int | None = None) -> Image:
+    """Normals (x, -y, -z) of depth (T, H, W) as (T, H, W, 3) red, green, blue; black unknown.
+
+    Args:
+        reach: of `surface_normals`.
+    """
+    normals = surface_normals(depth, K, reach) * np.array([1, -1, -1], np.float32)
     return np.nan_to_num((normals + 1) * 127.5, nan=0).astype(np.uint8)
 
 

@@ -1,4 +1,5 @@
-"""What any depth network has to beat: a constant, a plane seen from above, a plane fitted to truth.
+"""What any depth network has to beat: a constant, a plane seen from above, the plane that the robot
+stands on, a plane fitted to truth.
 
 None of them looks at the image.
 """
@@ -17,6 +18,8 @@ from schemas.episode import Provenance
 
 # Inverse depth beside that of the image's middle, below which a plane counts as its horizon.
 _HORIZON = 0.1
+# Depth in m from which a plane below the robot is no table any more, nor the room's floor.
+_FARTHEST = 10.0
 # Pixels that a plane is fitted to, and the relative error from which one counts as beside it.
 _PIXELS, _FLAT = 5000, 0.05
 
@@ -72,6 +75,29 @@ class PlaneDepth:
         inverse = 1 + y / np.tan(self.pitch)  # over that of the middle
         depth = (self.metres / np.maximum(inverse, _HORIZON)).astype(np.float32)
         return _scaled(np.broadcast_to(depth[:, None], rgb.shape[:3]).copy())
+
+
+@dataclass(frozen=True)
+class BasePlane:
+    """The plane z = 0 of the robot's base: a table that the robot stands on, with nothing on it."""
+
+    def __call__(
+        self,
+        rgb: NDArray[np.uint8],
+        K: NDArray[np.floating] | None,
+        robot: RobotView | None = None,
+    ) -> DepthEstimate:
+        """Of kind metric; unknown where no ray meets it within 10 m, and without a camera."""
+        depth = np.zeros(rgb.shape[:3], np.float32)
+        if K is not None and robot is not None:
+            row, column = np.indices(rgb.shape[1:3]) + 0.5
+            rays = np.stack([column, row, np.ones_like(row)], -1) @ np.linalg.inv(K).T
+            for out, pose in zip(depth, robot.base_from_camera, strict=True):
+                with np.errstate(divide="ignore"):
+                    z = -pose[2, 3] / (rays @ pose[2, :3])
+                out[:] = np.where((z > 0) & (z < _FARTHEST), z, 0)
+        sure = np.where(depth > 0, 255, 0).astype(np.uint8)
+        return DepthEstimate(depth, sure, "metric", Provenance.ESTIMATED)
 
 
 def fit_plane(depth: NDArray[np.floating], K: NDArray[np.floating]) -> NDArray[np.float32]:
