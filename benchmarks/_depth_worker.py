@@ -193,3 +193,5 @@ def serve(orders: Connection, clips: Sequence[StageClip], pretend: bool) -> None
                 orders.send((True, answer))
             except Exception:  # noqa: BLE001  told to whoever asked
                 orders.send((False, traceback.format_exc()))
+    if stage is not None:
+        stage.close()

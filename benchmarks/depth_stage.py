@@ -49,6 +49,7 @@ CLIPS, FRAMES = 201_426, 49  # of Robo4D-200k
 PUBLISHED = {"VGGT, H100": 1.04 / 50, "Video-Depth-Anything-S, A100": 0.0075}
 _SMALL = "tf_efficientnet_lite0"
 _PATIENCE = 300.0  # s that a worker may take for anything beside its measured time
+_GOODBYE = 5.0  # s, to end by itself
 
 
 def gpu_hours(frames_per_s: float) -> float:
@@ -164,11 +165,13 @@ def _workers(count: int, clips: list[StageClip], *, pretend: bool) -> Iterator[l
             started.append(process)
             workers.append(here)
         yield workers
+        for worker in workers:
+            worker.send(None)
+        for process in started:
+            process.join(_GOODBYE)
     finally:
         for process in started:
             process.kill()
-        for process in started:
-            process.join()
 
 
 def _ask(workers: list[Connection], name: str, arguments: list[tuple[Any, ...]]) -> list[Any]:
