@@ -185,6 +185,7 @@ def serve(orders: Connection, clips: Sequence[StageClip], pretend: bool) -> None
                 if name == "open":
                     if stage is not None:
                         stage.close()
+                        stage = None
                     stage = Stage(clips, *arguments, pretend)
                     stage.one(0)
                     answer: Any = None
