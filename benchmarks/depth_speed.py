@@ -41,7 +41,7 @@ def main() -> None:
         network = network.to(device, memory_format=torch.channels_last)
         parameters = sum(p.numel() for p in network.parameters())
         for size in SIZES:
-            seconds = _time(network, size, options.batch, options.runs, device)
+            seconds = forward_seconds(network, size, options.batch, options.runs, device)
             line = {
                 "device": name,
                 "encoder": encoder,
@@ -53,10 +53,14 @@ def main() -> None:
 
 
 @torch.inference_mode()
-def _time(
+def forward_seconds(
     network: PointmapNetwork, size: tuple[int, int], batch: int, runs: int, device: torch.device
 ) -> float:
-    """Seconds of a batch, of a clip whose reference is known."""
+    """Seconds of a batch's forward pass, of a clip whose reference is known: median of ``runs``.
+
+    Args:
+        size: (height, width) in pixels, multiples of the network's.
+    """
     frames = torch.rand(batch, 3, *size, device=device).contiguous(
         memory_format=torch.channels_last
     )

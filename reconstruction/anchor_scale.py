@@ -92,34 +92,45 @@ def anchor_scale(
     ruler = solid_robot(robot_depth) & known
     judge = held_back_pixels(robot_depth) & ruler
     fitted = ruler & ~judge
-    if fitted.sum() < FEWEST:
-        why = f"{fitted.sum()} robot pixels off its edges to fit to; {FEWEST} are needed"
+    counts = [np.count_nonzero(frame) for frame in fitted]
+    if sum(counts) < FEWEST:
+        why = f"{sum(counts)} robot pixels off its edges to fit to; {FEWEST} are needed"
         return nothing_known(depth.shape, why)
     with np.errstate(divide="ignore"):
         level = np.where(known, np.log(depth), np.nan)
     drift: Floats = np.zeros(len(depth))
     background, resting = None, None
+    ruled = robot_depth[fitted]
+    ratio = np.log(ruled)
     if camera_rests:
         resting = resting_pixels(rgb, robot_depth > 0) & known
         drift, background = _drift(level, resting)
-        level = level - drift[:, None, None]
-    ratio = np.full(depth.shape, np.nan)
-    ratio[fitted] = np.log(robot_depth[fitted]) - level[fitted]
-    size, unsure = _sizes(ratio, camera_rests)
-    metric = np.exp(level + size[:, None, None])
+        ratio = ratio - (level[fitted] - np.repeat(drift, counts))
+    else:
+        ratio = ratio - level[fitted]
+    frames = np.split(ratio.astype(float), np.cumsum(counts)[:-1])
+    size, unsure = _sizes(frames, camera_rests)
+    # Frame by frame here and below: what stays in the processor's cache costs less.
+    metric = np.empty(depth.shape)
+    for t, frame in enumerate(level):
+        metric[t] = np.exp((frame - drift[t] if camera_rests else frame) + size[t])
     held = judge_held_back(metric, robot_depth, judge)
     if held.right < MOST_RIGHT:
         why = f"{held.right:.0%} of held-back robot pixels come out within {RIGHT:.0%}"
         return nothing_known(depth.shape, f"{why}; {MOST_RIGHT:.0%} must", held)
     if background is not None and resting is not None:
         steady(metric, np.exp(background + size[0]), resting)
-    spread = ratio - size[:, None, None]
-    near = np.abs(spread) < _OCCLUDER
-    noise = float(1.4826 * np.median(np.abs(spread[near])))
-    error = np.hypot(_expected(metric, robot_depth[fitted], confidence, noise), unsure)
-    sure = np.where(known, np.rint(255 * np.exp(-error / TRUSTED)), 0).astype(np.uint8)
+    spread = np.abs(np.concatenate(frames) - np.repeat(size, counts))
+    noise = float(1.4826 * np.median(spread[spread < _OCCLUDER]))
+    sure = np.empty(depth.shape, np.uint8)
+    final = np.empty(depth.shape, np.float32)
+    middle = np.median(ruled)
+    for t, frame in enumerate(metric):
+        error = np.hypot(_expected(frame, middle, confidence[t], noise), unsure)
+        sure[t] = np.where(known[t], np.rint(255 * np.exp(-error / TRUSTED)), 0)
+        final[t] = np.where(sure[t] > 0, frame, 0)
     return Anchored(
-        depth=np.where(sure > 0, metric, 0).astype(np.float32),
+        depth=final,
         confidence=sure,
         scale=np.exp(size - drift),
         shift=np.zeros(len(depth)),
@@ -128,46 +139,55 @@ def anchor_scale(
     )
 
 
-def _expected(depth: Floats, robot: Floats, confidence: NDArray[np.uint8], noise: float) -> Floats:
-    """Relative error (T, H, W): what the estimator says, but no less than it has at the robot, and
-    more the farther a pixel is from the robot's depths (N,).
+def _expected(
+    depth: Floats, middle: np.floating, confidence: NDArray[np.uint8], noise: float
+) -> Floats:
+    """Relative error (H, W): what the estimator says, but no less than it has at the robot, and
+    more the farther a pixel is from the robot's ``middle`` depth.
     """
     with np.errstate(divide="ignore"):
-        own = -TRUSTED * np.log(confidence / 255)
-        away = np.log(depth) - np.log(np.median(robot))
+        own = (-TRUSTED * np.log(np.arange(256, dtype=np.uint8) / 255))[confidence]
+        away = np.log(depth) - np.log(middle)
     return np.fmax(own, noise * np.hypot(1, away / _REACH))
 
 
 def _drift(level: Floats, resting: Mask) -> tuple[Floats, Floats]:
     """(T,) by how much each frame's logarithm of depth lies over the background's (H, W)."""
-    start = int(resting.sum((1, 2)).argmax())
+    start = int(np.argmax([np.count_nonzero(frame) for frame in resting]))
     background = np.where(resting[start], level[start], np.nan)
     drift = np.zeros(len(level))
+    enough = np.zeros(len(level), bool)
     for _ in range(2):
-        apart = np.where(resting, level - background, np.nan)
-        enough = np.isfinite(apart).sum((1, 2)) >= _FEWEST_RESTING
-        for t in np.flatnonzero(enough):
-            drift[t] = np.nanmedian(apart[t])
+        for t, rests in enumerate(resting):
+            apart = level[t][rests] - background[rests]
+            apart = apart[np.isfinite(apart)]
+            enough[t] = len(apart) >= _FEWEST_RESTING
+            if enough[t]:
+                drift[t] = np.median(apart)
         if not enough.all() and enough.any():
             there = np.flatnonzero(enough)
             drift = np.interp(np.arange(len(level)), there, drift[there])
-        undrifted = np.where(resting, level - drift[:, None, None], np.nan)
-        ordered = np.sort(undrifted, axis=0)  # NaN last
-        count = np.isfinite(ordered).sum(0)
-        middle = np.maximum(count - 1, 0)[None] // 2
-        background = np.take_along_axis(ordered, middle, axis=0)[0]
+        rows = zip(level.swapaxes(0, 1), resting.swapaxes(0, 1), strict=True)
+        background = np.stack([_lower_middle(row - drift[:, None], rests) for row, rests in rows])
     return drift, background
 
 
-def _sizes(ratio: Floats, camera_rests: bool) -> tuple[Floats, float]:
-    """(T,) logarithm of each frame's scale, and how unsure it is."""
-    count = len(ratio)
-    usual = np.nanmedian(ratio)
-    kept = np.where(np.abs(ratio - usual) < 2 * _OCCLUDER, ratio, np.nan)
-    per_frame = [frame[np.isfinite(frame)] for frame in kept]
+def _lower_middle(values: Floats, used: Mask) -> Floats:
+    """(W,) the lower median over time of what is used of values (T, W); NaN where nothing is."""
+    ordered = np.sort(np.where(used, values, np.nan), axis=0)  # NaN last
+    count = np.count_nonzero(used, axis=0)
+    middle = np.maximum(count - 1, 0)[None] // 2
+    return np.take_along_axis(ordered, middle, axis=0)[0]
+
+
+def _sizes(ratios: list[Floats], camera_rests: bool) -> tuple[Floats, float]:
+    """(T,) logarithm of each frame's scale, by its pixels' (N,), and how unsure it is."""
+    count = len(ratios)
+    usual = np.median(np.concatenate(ratios))
+    per_frame = [frame[np.abs(frame - usual) < 2 * _OCCLUDER] for frame in ratios]
     medians = np.array([np.median(f) if len(f) >= 50 else np.nan for f in per_frame])
     there = np.isfinite(medians)
-    centre = float(np.nanmedian(kept))
+    centre = float(np.nanmedian(np.concatenate(per_frame)))
     unsure = 0.0
     if there.sum() > 1:
         scatter = 1.4826 * np.median(np.abs(medians[there] - np.median(medians[there])))

@@ -49,9 +49,15 @@ def _depth_of_code() -> NDArray[np.float32]:
 def _pack(encoding: int, shape: tuple[int, ...], frames: NDArray[np.unsignedinteger]) -> bytes:
     change = frames.copy()
     change[1:] -= frames[:-1]  # wraps; a still scene becomes zeros
-    packed = blosc.compress(
-        np.ascontiguousarray(change), b"zstd", 5, blosc.BITSHUFFLE, typesize=frames.itemsize
-    )
+    # Blosc's own threads, which it starts in a process' main thread, put their blocks down as they
+    # finish: other bytes on every run.
+    usual, blosc.use_threads = blosc.use_threads, False
+    try:
+        packed = blosc.compress(
+            np.ascontiguousarray(change), b"zstd", 5, blosc.BITSHUFFLE, typesize=frames.itemsize
+        )
+    finally:
+        blosc.use_threads = usual
     return _HEADER.pack(_MAGIC, encoding, *shape) + packed
 
 

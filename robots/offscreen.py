@@ -106,7 +106,8 @@ class OffscreenRenderer:
         mujoco.mjr_render(self._rect, self._scene, self._context)
         mujoco.mjr_readPixels(colour, buffer, self._rect, self._context)
         flags[:] = saved
-        ids = np.flipud(colour).astype(np.int32) @ np.array([1, 1 << 8, 1 << 16], np.int32)
+        red, green, blue = np.flipud(colour).transpose(2, 0, 1).astype(np.int32)
+        ids = red | green << 8 | blue << 16
         geom_of_id = np.full(self._scene.ngeom + 1, -1, np.int32)
         for geom in self._scene.geoms[: self._scene.ngeom]:
             if geom.segid >= 0 and geom.objtype == mujoco.mjtObj.mjOBJ_GEOM:
@@ -114,7 +115,10 @@ class OffscreenRenderer:
         near = self._scene.camera[0].frustum_near
         far = self._scene.camera[0].frustum_far
         # Reversed-z perspective: buffer = near (far - z) / (z (far - near)).
-        z = near * far / (near + np.flipud(buffer).astype(np.float64) * (far - near))
+        z = np.flipud(buffer).astype(np.float64)
+        z *= far - near
+        z += near
+        np.divide(near * far, z, out=z)
         return np.where(ids > 0, z, 0).astype(np.float32), geom_of_id[ids]
 
     def _update(self, data: mujoco.MjData, K: ArrayLike, world_from_camera: ArrayLike) -> None:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from reconstruction.anchor_scale import anchor_estimate, anchor_scale
 from reconstruction.depth import DepthEstimate
+from reconstruction.ties import _middle
 from schemas.episode import Provenance
 
 T, H, W = 6, 96, 128
@@ -100,3 +101,9 @@ def test_both_kinds_of_estimates_become_metric(kind):
     found = anchor_estimate(estimate, robot, rgb, camera_rests=True)
     assert found.metric
     assert np.median(np.abs(found.depth - truth) / truth) < 0.01
+
+
+@given(count=st.integers(1, 300), seed=st.integers(0, 99))
+def test_the_usual_colour_is_the_one_that_sorting_finds(count, seed):
+    colours = np.random.default_rng(seed).integers(0, 256, (count, 2, 3)).astype(np.uint8)
+    assert (_middle(colours) == np.sort(colours, axis=0)[count // 2]).all()

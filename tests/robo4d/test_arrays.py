@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from numcodecs import blosc
 
 from robo4d import FormatError, ShapeError, depth_bound
 from robo4d._arrays import decode_array, encode_bool, encode_depth, encode_uint8
@@ -67,3 +68,17 @@ def test_a_header_that_claims_terabytes_is_refused():
     good[5:17] = b"\xff" * 12
     with pytest.raises(FormatError, match="claims shape"):
         decode_array(bytes(good))
+
+
+@pytest.mark.parametrize("used", [None, True])
+def test_the_bytes_are_the_same_whatever_threads_blosc_may_use(monkeypatch, used):
+    monkeypatch.setattr(blosc, "use_threads", used)  # zarr, once imported, forbids them
+    depth = np.random.default_rng(0).uniform(0.5, 2, (20, 256, 320)).astype(np.float32)
+    allowed = blosc.set_nthreads(4)
+    try:
+        found = {encode_depth(depth) for _ in range(4)}
+        blosc.set_nthreads(1)
+        assert found == {encode_depth(depth)}
+    finally:
+        blosc.set_nthreads(allowed)
+    assert blosc.use_threads is used
