@@ -45,7 +45,7 @@ class HeldBack:
     Attributes:
         count: pixels.
         median_m, p90_m: of |anchored - forward kinematics|, occluded pixels included.
-        right: share within 5 % of their depth.
+        right: share within 5 % of their depth (or a centimetre, see `anchor_scale`).
     """
 
     count: int
@@ -213,14 +213,18 @@ def held_back_blocks(size: tuple[int, int]) -> Mask:
     return (row + column) % 2 == 1
 
 
-def judge_held_back(depth: Floats, robot_depth: Floats, judge: Mask) -> HeldBack:
+def judge_held_back(
+    depth: Floats, robot_depth: Floats, judge: Mask, close: float = 0.0
+) -> HeldBack:
+    """How pixels come out that took no part; within ``close`` m they count as right too."""
     true = robot_depth[judge]
     if not len(true):
         return HeldBack(0, 0.0, 0.0, 0.0)
     # Where the fit gives no depth at all it is as wrong as can be.
     error = np.nan_to_num(np.abs(depth[judge] - true), nan=np.inf)
     median, p90 = np.percentile(error, [50, 90], method="lower")
-    return HeldBack(len(true), float(median), float(p90), float((error <= RIGHT * true).mean()))
+    right = float((error <= np.maximum(RIGHT * true, close)).mean())
+    return HeldBack(len(true), float(median), float(p90), right)
 
 
 def nothing_known(shape: tuple[int, ...], reason: str, held: HeldBack | None = None) -> Anchored:

@@ -6,6 +6,9 @@ find a shift in whatever else is wrong; where the robot shows nearly one depth, 
 camera, any slope at all. So here depth = scale x estimate: one scale for a clip before a fixed
 camera, whose background shows how the estimate's own scale drifts; before a moving camera one for
 a few frames.
+
+An estimator that was told the robot's depth has its scale from there. Of such depth only the drift
+is taken out, and the judge is the half of the robot that it was not told.
 """
 
 from __future__ import annotations
@@ -39,6 +42,8 @@ _OCCLUDER = np.log(1.25)
 # Logarithm of depth from the robot's at which the error is taken to be 1.4 times that at the robot.
 # An assumption: an estimator with confidence of its own mostly says more than that.
 _REACH = 0.5
+# m: cameras are solved no better. For a hand before its own camera it is more than 5 % of depth.
+_CLOSE = 0.01
 # Resting pixels that tell a frame's drift.
 _FEWEST_RESTING = 500
 
@@ -63,7 +68,12 @@ def anchor_estimate(
     if estimate.kind == "inverse":
         return anchor_depth(estimate.depth, "inverse", robot_depth, rgb, camera_rests=camera_rests)
     return anchor_scale(
-        estimate.depth, estimate.confidence, robot_depth, rgb, camera_rests=camera_rests
+        estimate.depth,
+        estimate.confidence,
+        robot_depth,
+        rgb,
+        camera_rests=camera_rests,
+        told=estimate.told,
     )
 
 
@@ -74,12 +84,14 @@ def anchor_scale(
     rgb: NDArray[np.uint8],
     *,
     camera_rests: bool,
+    told: bool = False,
 ) -> Anchored:
     """Fit a scale to the robot; see the module. Arguments as of `anchor_estimate`.
 
     Args:
         depth: (T, H, W) up to a scale that drifts; 0 where unknown.
         confidence: (T, H, W) of it, 255 exp(-e / 0.05) for a relative error of e.
+        told: see `DepthEstimate`.
 
     Raises:
         ShapeError: arrays do not fit together.
@@ -105,16 +117,21 @@ def anchor_scale(
     if camera_rests:
         resting = resting_pixels(rgb, robot_depth > 0) & known
         drift, background = _drift(level, resting)
+        if told:  # of the clip, not of the frame that the background began with
+            middle = np.median(drift)
+            drift, background = drift - middle, background + middle
         ratio = ratio - (level[fitted] - np.repeat(drift, counts))
     else:
         ratio = ratio - level[fitted]
     frames = np.split(ratio.astype(float), np.cumsum(counts)[:-1])
     size, unsure = _sizes(frames, camera_rests)
+    if told:
+        size, unsure = np.zeros(len(depth)), 0.0
     # Frame by frame here and below: what stays in the processor's cache costs less.
     metric = np.empty(depth.shape)
     for t, frame in enumerate(level):
         metric[t] = np.exp((frame - drift[t] if camera_rests else frame) + size[t])
-    held = judge_held_back(metric, robot_depth, judge)
+    held = judge_held_back(metric, robot_depth, judge, _CLOSE if told else 0.0)
     if held.right < MOST_RIGHT:
         why = f"{held.right:.0%} of held-back robot pixels come out within {RIGHT:.0%}"
         return nothing_known(depth.shape, f"{why}; {MOST_RIGHT:.0%} must", held)

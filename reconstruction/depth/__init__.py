@@ -25,12 +25,14 @@ class DepthEstimate:
         confidence: (T, H, W) uint8.
         kind: what the numbers of ``depth`` are.
         provenance: where it came from.
+        told: whether the robot's depth went into it, so that its scale is the robot's already.
     """
 
     depth: NDArray[np.float32]
     confidence: NDArray[np.uint8]
     kind: Kind
     provenance: Provenance
+    told: bool = False
 
     def __post_init__(self) -> None:
         depth = check_array("DepthEstimate.depth", self.depth, ["T", "H", "W"])

@@ -46,6 +46,22 @@ def test_any_scale_that_drifts_is_undone(scale, drift, still):
     assert found.held_back.median_m < 0.005
 
 
+def test_what_was_told_the_robot_keeps_its_scale_and_loses_its_drift():
+    truth, robot, rgb = scene()
+    drift = np.exp(0.02 * np.sin(np.arange(T)))[:, None, None]
+    # 4 % off at the robot, as an estimate may be: the scene's own scale is what counts.
+    depth = np.where(robot > 0, 1.04 * truth, truth) * drift
+    found = anchor_scale(depth, SURE, robot, rgb, camera_rests=True, told=True)
+    assert found.metric
+    scene_only = robot == 0
+    assert np.allclose(found.depth[scene_only], truth[scene_only], rtol=0.021)
+    per_frame = [
+        np.median((d / t)[s]) for d, t, s in zip(found.depth, truth, scene_only, strict=True)
+    ]
+    assert np.ptp(per_frame) < 1e-3
+    assert not anchor_scale(1.3 * depth, SURE, robot, rgb, camera_rests=True, told=True).metric
+
+
 def test_a_robot_of_one_depth_makes_no_slope_of_nothing():
     truth, robot, rgb = scene()
     robot = np.where(robot > 0, 0.6, 0.0)

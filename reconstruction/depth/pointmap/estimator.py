@@ -95,7 +95,9 @@ class PointmapDepth:
                 return log_depth.exp().cpu().numpy(), (255 * sure).round().byte().cpu().numpy()
 
         depth, confidence = in_batches(rgb, run, self.batch, *told)
-        return DepthEstimate(depth.astype(np.float32), confidence, "scaled", Provenance.ESTIMATED)
+        return DepthEstimate(
+            depth.astype(np.float32), confidence, "scaled", Provenance.ESTIMATED, told=bool(told)
+        )
 
     def _pictures(self, frames: NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
         where = next(self.network.parameters()).device
