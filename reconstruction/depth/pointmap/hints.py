@@ -48,7 +48,7 @@ def robot_hints(
     # The ray meets z = 0 where its start's height and its climb have opposite signs.
     plane = -base_from_camera[:, 2, 3, None, None] / torch.where(climb == 0, torch.inf, climb)
     seen = told & (plane > _NEAREST) & (plane < _FARTHEST)
-    there = robot_depth > _NEAREST
+    there = robot_depth > 0
     return torch.stack(
         [
             there.float(),
