@@ -14,7 +14,7 @@ from qa.depth_metrics import temporal_error
 from qa.triangulated import Pictures, SparseDepth, triangulate
 from reconstruction.anchor import held_back_pixels, judge_held_back, solid_robot
 from reconstruction.anchor_scale import anchor_estimate
-from reconstruction.depth import DepthEstimate
+from reconstruction.depth import DepthEstimate, RobotView
 from reconstruction.ties import resting_pixels
 from robo4d import Sample
 
@@ -120,7 +120,8 @@ def ways_to_metres(estimate: DepthEstimate, view: View) -> list[Way]:
         ways.append(_scaled(estimate, view))
     if estimate.kind != "metric":
         clip = view.clip
-        got = anchor_estimate(estimate, view.robot_depth, clip.rgb, camera_rests=clip.camera_rests)
+        robot = RobotView(view.robot_depth.astype(np.float32), clip.base_from_camera)
+        got = anchor_estimate(estimate, clip.rgb, clip.K, robot)
         ways.append(Way(ANCHORED, got.depth if got.metric else None, got.reason))
     return ways
 

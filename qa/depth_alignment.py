@@ -6,7 +6,8 @@ scale_frame        likewise, of each frame
 scale_shift_clip   least squares of scale and shift to the truth (Ranftl et al. 2020), in depth, or
                    in inverse depth where the estimate is that; of the whole clip
 scale_shift_frame  likewise, of each frame
-robot              `reconstruction.anchor_scale`: by the robot's surface, never shown the truth
+robot              as builds do (`reconstruction.anchor_scale`): by the robot's surface, or by the
+                   motion of a camera on it; never shown the truth
 
 All but the first and the last are shown the truth: they tell a depth's shape from its size.
 """
@@ -70,10 +71,9 @@ def align_depth(estimate: DepthEstimate, clip: DepthClip, how: str) -> Depths:
     """
     values, inverse = estimate.depth, estimate.kind == "inverse"
     if how == "robot":
-        assert clip.robot_depth is not None
-        return anchor_estimate(
-            estimate, clip.robot_depth, clip.rgb, camera_rests=clip.camera_rests
-        ).depth
+        robot = clip.robot()
+        assert robot is not None
+        return anchor_estimate(estimate, clip.rgb, clip.K, robot).depth
     if how == "metric":
         return values
     truth = clip.depth

@@ -67,6 +67,8 @@ class Anchored:
         noise: standard deviation of relative errors at the robot.
         held_back: None where nothing could be fitted.
         reason: why the result is not metric; empty if it is.
+        points, points_right: still points that took no part, where the camera's own motion was the
+            ruler (`reconstruction.parallax`), and the share of them within 10 %.
     """
 
     depth: NDArray[np.float32]
@@ -76,6 +78,8 @@ class Anchored:
     noise: float
     held_back: HeldBack | None
     reason: str = ""
+    points: int = 0
+    points_right: float | None = None
 
     @property
     def metric(self) -> bool:
@@ -92,7 +96,11 @@ class Anchored:
             "held_back_median_m": round(held.median_m, 5) if held else None,
             "held_back_p90_m": round(held.p90_m, 5) if held else None,
             "held_back_right": round(held.right, 4) if held else None,
-        }
+        } | (
+            {"points": self.points, "points_right": round(self.points_right, 4)}
+            if self.points_right is not None
+            else {}
+        )
 
 
 def anchor_depth(

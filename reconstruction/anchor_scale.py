@@ -27,7 +27,8 @@ from reconstruction.anchor import (
     nothing_known,
     solid_robot,
 )
-from reconstruction.depth import DepthEstimate
+from reconstruction.anchor_motion import anchor_by_motion
+from reconstruction.depth import DepthEstimate, RobotView
 from reconstruction.frame_lines import FEWEST
 from reconstruction.ties import resting_pixels, steady
 from robo4d.geometry import check_array
@@ -49,30 +50,30 @@ _FEWEST_RESTING = 500
 
 
 def anchor_estimate(
-    estimate: DepthEstimate,
-    robot_depth: Floats,
-    rgb: NDArray[np.uint8],
-    *,
-    camera_rests: bool,
+    estimate: DepthEstimate, rgb: NDArray[np.uint8], K: Floats, robot: RobotView
 ) -> Anchored:
-    """An estimate that is not metric, made so by the robot: a scale, or a line of inverse depth.
+    """An estimate that is not metric, made so: by the camera's motion, or by the robot.
 
     Args:
-        robot_depth: (T, H, W) m, of the robot alone, 0 none.
         rgb: (T, H, W, 3).
-        camera_rests: whether the camera stands still.
+        K: (3, 3) pixels.
 
     Raises:
         ShapeError: arrays do not fit together.
     """
+    rests = robot.camera_rests
     if estimate.kind == "inverse":
-        return anchor_depth(estimate.depth, "inverse", robot_depth, rgb, camera_rests=camera_rests)
+        return anchor_depth(estimate.depth, "inverse", robot.depth, rgb, camera_rests=rests)
+    if not rests:
+        found = anchor_by_motion(estimate, rgb, K, robot)
+        if found is not None:
+            return found
     return anchor_scale(
         estimate.depth,
         estimate.confidence,
-        robot_depth,
+        robot.depth,
         rgb,
-        camera_rests=camera_rests,
+        camera_rests=rests,
         told=estimate.told,
     )
 
@@ -86,11 +87,14 @@ def anchor_scale(
     camera_rests: bool,
     told: bool = False,
 ) -> Anchored:
-    """Fit a scale to the robot; see the module. Arguments as of `anchor_estimate`.
+    """Fit a scale to the robot; see the module.
 
     Args:
         depth: (T, H, W) up to a scale that drifts; 0 where unknown.
         confidence: (T, H, W) of it, 255 exp(-e / 0.05) for a relative error of e.
+        robot_depth: (T, H, W) m, of the robot alone, 0 none.
+        rgb: (T, H, W, 3).
+        camera_rests: whether the camera stands still.
         told: see `DepthEstimate`.
 
     Raises:

@@ -75,7 +75,7 @@ def lift_clip(
     if calibration is None or renderer is None:
         K = None if calibration is None else calibration.K
         estimate = None if estimator is None else estimator(rgb, K)
-        _put_depth(lifted, estimate, None, rgb, rests=False)
+        _put_depth(lifted, estimate, rgb)
         lifted.leave_out(
             f"{NO_CAMERA}: {why}" if why else NO_CAMERA,
             "K",
@@ -100,8 +100,7 @@ def lift_clip(
     estimate = None
     if estimator is not None:
         estimate = estimator(rgb, calibration.K, RobotView(robot, pose))
-    rests = bool((pose == pose[0]).all())
-    depth = _put_depth(lifted, estimate, robot, rgb, rests=rests)
+    depth = _put_depth(lifted, estimate, rgb, calibration.K, RobotView(robot, pose))
     if depth is None:
         lifted.leave_out(lifted.reasons["depth"], "robot_visible")
     else:
@@ -115,21 +114,20 @@ def lift_clip(
 def _put_depth(
     lifted: Lifted,
     estimate: DepthEstimate | None,
-    robot: NDArray[np.float32] | None,
     rgb: NDArray[np.uint8],
-    *,
-    rests: bool,
+    K: NDArray[np.floating] | None = None,
+    robot: RobotView | None = None,
 ) -> DepthEstimate | None:
-    """Metric depth: as it is estimated, or by the robot (T, H, W)."""
+    """Metric depth: as it is estimated, or by what a solved camera tells."""
     if estimate is None:
         lifted.leave_out(NO_DEPTH, "depth", "confidence")
         return None
     if not estimate.metric:
-        if robot is None:
+        if robot is None or K is None:
             why = "an estimator's depth is made metric by the robot, which needs a camera"
             lifted.leave_out(why, "depth", "confidence")
             return None
-        anchored = anchor_estimate(estimate, robot, rgb, camera_rests=rests)
+        anchored = anchor_estimate(estimate, rgb, K, robot)
         lifted.anchoring = anchored.describe()
         if not anchored.metric:
             lifted.leave_out(f"the robot does not say: {anchored.reason}", "depth", "confidence")

@@ -64,7 +64,7 @@ def follow_points(problems: Sequence[CameraProblem], ee: Floats, focal: float) -
     parts: list[tuple[Whole, Whole, Floats]] = []
     held, first, count = [], 0, 0
     for problem in problems:
-        track, frame, pixel = _follow(problem.frames(np.arange(len(problem))))
+        track, frame, pixel = follow_corners(problem.frames(np.arange(len(problem))))
         parts.append((track + count, frame + first, pixel))
         count += int(track.max(initial=-1)) + 1
         held.append(np.isin(np.arange(len(problem)), problem.held_back()))
@@ -76,8 +76,8 @@ def follow_points(problems: Sequence[CameraProblem], ee: Floats, focal: float) -
     return _moving(tracks.longer(_SHORTEST), ee, focal)
 
 
-def _follow(images: NDArray[np.uint8]) -> tuple[Whole, Whole, Floats]:
-    """Track, frame and pixel of each observation in one clip."""
+def follow_corners(images: NDArray[np.uint8]) -> tuple[Whole, Whole, Floats]:
+    """Track (N,), frame (N,) and pixel (N, 2) of each observation in one clip (T, H, W, 3)."""
     grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in images]
     alive, since = np.empty((0, 2), np.float32), np.empty(0, int)
     name, named = np.empty(0, int), 0

@@ -60,6 +60,11 @@ class RobotView:
         depth = check_array("RobotView.depth", self.depth, ["T", "H", "W"])
         check_array("RobotView.base_from_camera", self.base_from_camera, [len(depth), 4, 4])
 
+    @property
+    def camera_rests(self) -> bool:
+        """Whether the camera stands still."""
+        return bool((self.base_from_camera == self.base_from_camera[0]).all())
+
 
 class DepthEstimator(Protocol):
     """Any depth backend."""

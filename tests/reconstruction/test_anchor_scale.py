@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconstruction.anchor_scale import anchor_estimate, anchor_scale
-from reconstruction.depth import DepthEstimate
+from reconstruction.depth import DepthEstimate, RobotView
 from reconstruction.ties import _middle
 from schemas.episode import Provenance
 
@@ -114,7 +114,8 @@ def test_both_kinds_of_estimates_become_metric(kind):
     truth, robot, rgb = scene()
     values = truth * 2 if kind == "scaled" else 3 / truth + 0.5
     estimate = DepthEstimate(values.astype(np.float32), SURE, kind, Provenance.ESTIMATED)
-    found = anchor_estimate(estimate, robot, rgb, camera_rests=True)
+    still = RobotView(robot.astype(np.float32), np.repeat(np.eye(4)[None], T, 0))
+    found = anchor_estimate(estimate, rgb, np.eye(3), still)
     assert found.metric
     assert np.median(np.abs(found.depth - truth) / truth) < 0.01
 

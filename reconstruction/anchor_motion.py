@@ -1,0 +1,68 @@
+"""The camera's own motion as ruler: depth before a camera that the robot carries.
+
+A hand says little of the scene beyond it: it shows nearly one depth, a tenth of the scene's, and is
+the part of the picture that a network knows least. But kinematics knows how the camera moves, and
+still points that are seen from several places have metric depth (`reconstruction.parallax`). A
+quarter of these takes no part in the correction and judges it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reconstruction.anchor import (
+    MOST_RIGHT,
+    TRUSTED,
+    Anchored,
+    held_back_pixels,
+    judge_held_back,
+    nothing_known,
+)
+from reconstruction.depth import DepthEstimate, RobotView
+from reconstruction.parallax import RIGHT, correct_depth, triangulate_motion
+
+Floats = NDArray[np.floating]
+
+# What is farther than this factor from the robot's depth is something before it.
+_OCCLUDER = np.log(1.25)
+
+
+def anchor_by_motion(
+    estimate: DepthEstimate, rgb: NDArray[np.uint8], K: Floats, robot: RobotView
+) -> Anchored | None:
+    """An estimate of kind scaled, corrected; None where too few points are seen to move.
+
+    Args:
+        rgb: (T, H, W, 3).
+        K: (3, 3) pixels.
+    """
+    points = triangulate_motion(rgb, K, robot.base_from_camera, robot.depth > 0)
+    found = correct_depth(estimate.depth, points, robot.depth, told=estimate.told)
+    if found is None:
+        return None
+    judge = held_back_pixels(robot.depth) & (estimate.depth > 0)
+    held = judge_held_back(found.depth, robot.depth, judge)
+    if found.right < MOST_RIGHT:
+        why = f"{found.right:.0%} of held-back still points come out within {RIGHT:.0%}"
+        return nothing_known(rgb.shape[:3], f"{why}; {MOST_RIGHT:.0%} must", held)
+    known = estimate.depth > 0
+    with np.errstate(divide="ignore"):
+        own = -TRUSTED * np.log(estimate.confidence / 255)
+    # Points correct the estimate's shape too, where they are.
+    error = np.maximum(found.error, own * np.minimum(1, found.error / found.prior))
+    sure = np.where(known, np.rint(255 * np.exp(-error / TRUSTED)), 0).astype(np.uint8)
+    off = np.abs(np.log(found.depth[judge] / robot.depth[judge]))
+    off = off[off < _OCCLUDER]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scale = np.nanmedian(np.where(known, found.depth / estimate.depth, np.nan), axis=(1, 2))
+    return Anchored(
+        depth=np.where(sure > 0, found.depth, 0).astype(np.float32),
+        confidence=sure,
+        scale=scale,
+        shift=np.zeros(len(scale)),
+        noise=float(1.4826 * np.median(off)) if len(off) else 0.0,
+        held_back=held,
+        points=found.held_back,
+        points_right=found.right,
+    )
