@@ -2,7 +2,9 @@
 
     python -m benchmarks.depth_curves [RUN.jsonl ...] --out docs/images/depth-training.png
 
-Without arguments: the embedded checkpoint's and its ablation's, in benchmarks/depth_training.
+Without arguments: the embedded checkpoint's, in benchmarks/depth_training; the ablation of the
+recipe before it is in benchmarks/depth_training/first_recipe. A network that can be told of the
+robot has a second line, of not being told.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from pathlib import Path
 from benchmarks._charts import Chart, write_charts
 
 _HERE = Path(__file__).parent / "depth_training"
+_ALONE = "alone_"
 # Charts run from 0 to 1.
 _STRETCH = 4
 
@@ -25,7 +28,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/images/depth-training.png"))
     options = parser.parse_args()
     runs = options.runs or sorted(_HERE.glob("*.jsonl"))
-    judged = {run.stem.replace("_", " "): _judged(run) for run in runs}
+    judged = {}
+    for run in runs:
+        points = _judged(run)
+        judged[run.stem.replace("_", " ")] = points
+        if any(_ALONE + "abs_rel" in said for _, said in points):
+            judged["not told"] = [(step, _alone(said)) for step, said in points]
     charts = []
     for name, title, stretch in (
         ("delta1", "validation: share within a factor of 1.25", 1),
@@ -45,6 +53,10 @@ def main() -> None:
 def _judged(run: Path) -> list[tuple[int, dict[str, float]]]:
     lines = (json.loads(line) for line in run.read_text().splitlines())
     return [(line["step"], line["validation"]) for line in lines if "validation" in line]
+
+
+def _alone(said: dict[str, float]) -> dict[str, float]:
+    return {k.removeprefix(_ALONE): v for k, v in said.items() if k.startswith(_ALONE)}
 
 
 if __name__ == "__main__":

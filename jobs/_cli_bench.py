@@ -62,9 +62,9 @@ def depth(
     to forward kinematics, without the truth. What means nothing for a backend or clip is left out.
 
     Baselines: constant; plane, a level plane seen by K alone; base_plane, that on which the robot
-    stands; plane_fit, fitted to the truth; simulator, the truth itself. DATA: libero is fresh
-    rollouts (libero=DIR: demonstrations), twin:SOURCE a twin, SOURCE=DIR real data with solved
-    cameras; they are built in the cache on first use.
+    stands; plane_fit, fitted to the truth; simulator, the truth itself. NETWORK_alone is not told
+    of the robot. DATA: libero is fresh rollouts (libero=DIR: demonstrations), twin:SOURCE a twin,
+    SOURCE=DIR real data with solved cameras; they are built in the cache on first use.
     """
     from jobs._bench import picture_writer, print_board
     from jobs._bench_inputs import bench_folder

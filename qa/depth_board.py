@@ -136,6 +136,8 @@ _OWN: dict[str, Backend] = {
 }
 
 
+# After a network's name: it is not told of the robot.
+_ALONE = "_alone"
 DEFAULT_BACKENDS = ("constant", "plane", "plane_fit")
 
 
@@ -156,10 +158,13 @@ def open_backends(names: Sequence[str], model: str | None = None) -> dict[str, B
 def _open(name: str, model: str | None) -> Backend:
     if name in _OWN:
         return _OWN[name]
-    if name not in NETWORKS:
+    network_name = name.removesuffix(_ALONE)
+    if network_name not in NETWORKS:
         raise UsageError(did_you_mean("depth backend", name, (*_OWN, *NETWORKS)))
-    settings = [f"depth.backend={name}", *([f"depth.model={model}"] if model else [])]
+    settings = [f"depth.backend={network_name}", *([f"depth.model={model}"] if model else [])]
     network = open_network(load_config(None, settings).depth)
+    if name != network_name:
+        return lambda clip: lambda rgb, K, robot=None: network(rgb, K)
     return lambda clip: network
 
 

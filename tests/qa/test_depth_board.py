@@ -195,6 +195,19 @@ def test_real_frames_are_judged_by_the_robot_alone():
     assert run_board("real", [REAL], open_backends(["simulator", "plane_fit"]), ["metric"]) == []
 
 
+def test_a_network_can_be_judged_without_what_the_robot_tells_it():
+    pytest.importorskip("timm")
+    told = open_backends(["pointmap", "pointmap_alone"])
+    with_robot, alone = (
+        told[name](CLIP)(CLIP.rgb, CLIP.K, CLIP.robot()) for name in ("pointmap", "pointmap_alone")
+    )
+    assert with_robot.told
+    assert not alone.told
+    plain = told["pointmap"](CLIP)(CLIP.rgb, CLIP.K)
+    np.testing.assert_array_equal(alone.depth, plain.depth)
+    assert not np.array_equal(alone.depth, with_robot.depth)
+
+
 def test_only_what_rests_counts_as_still():
     still = CLIP.still()
     assert still.shape == (T - 1, H, W)
