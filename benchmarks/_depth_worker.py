@@ -53,7 +53,7 @@ class StandIn:
     ) -> DepthEstimate:
         """See `DepthEstimator`."""
         self.network(rgb, K, robot)
-        return DepthEstimate(*self.said, "scaled", Provenance.ESTIMATED)
+        return DepthEstimate(*self.said, "scaled", Provenance.ESTIMATED, told=robot is not None)
 
 
 class Stage:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -72,7 +73,7 @@ def read_episodes(samples: list[Sample], frames: int | None) -> Iterator[tuple[s
     """
     episodes: dict[str, list[Sample]] = {}
     for sample in samples:
-        episodes.setdefault(sample.meta["id"], []).append(sample)
+        episodes.setdefault(f"{sample.meta['source']}:{sample.meta['id']}", []).append(sample)
     for name, views in episodes.items():
         whole = [read_clip(view) for view in views]
         robots = [view.robot_depth for view in views]
@@ -83,6 +84,9 @@ def read_episodes(samples: list[Sample], frames: int | None) -> Iterator[tuple[s
             ]
         )
         steps = common_steps([view.step for view in views], frames)
+        if not len(steps):
+            print(f"{name}: its views share no step; left out", file=sys.stderr)
+            continue
         yield (
             name,
             [_cut(*parts, steps) for parts in zip(views, whole, robots, points, strict=True)],

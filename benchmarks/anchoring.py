@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 
 from benchmarks._anchor_films import Spoiling, TrueClip, occluded, relative_depth, true_clips
 from benchmarks._common import parser, print_header, print_table, write_json
-from reconstruction.anchor import Kind, anchor_depth
+from reconstruction.anchor import Numbers, anchor_depth
 from reconstruction.mask import visible_robot
 
 Depths = NDArray[np.float32]
-_KINDS: tuple[Kind, ...] = ("inverse", "depth")
+_KINDS: tuple[Numbers, ...] = ("inverse", "depth")
 _DRIFT = Spoiling("inverse")
 _NETWORK = replace(_DRIFT, fixed=0.01, fresh=0.004, fine=0.004, blur=1.0)
 _CASES = {"drift": (_DRIFT, False), "network": (_NETWORK, False), "board": (_NETWORK, True)}
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def _compare(
-    clip: TrueClip, relative: Depths, kind: Kind
+    clip: TrueClip, relative: Depths, kind: Numbers
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     start = time.perf_counter()
     anchored = anchor_depth(relative, kind, clip.robot_depth, clip.rgb, camera_rests=clip.static)
@@ -106,19 +106,19 @@ def _compare(
     return rows, {way: _iou(mask, clip.robot_visible) for way, mask in seen.items()}
 
 
-def _x(depth: Depths, kind: Kind) -> Depths:
+def _x(depth: Depths, kind: Numbers) -> Depths:
     """Depth or its inverse; both ways."""
     with np.errstate(divide="ignore"):
         return depth if kind == "depth" else np.where(depth > 0, 1 / depth, 0)
 
 
-def _one_scale(clip: TrueClip, relative: Depths, kind: Kind) -> Depths:
+def _one_scale(clip: TrueClip, relative: Depths, kind: Numbers) -> Depths:
     """The median over robot pixels of true over relative."""
     at = (clip.robot_depth > 0) & (relative > 0)
     return _x(relative * np.median(_x(clip.robot_depth, kind)[at] / relative[at]), kind)
 
 
-def _per_frame(clip: TrueClip, relative: Depths, kind: Kind) -> Depths:
+def _per_frame(clip: TrueClip, relative: Depths, kind: Numbers) -> Depths:
     """Scale and shift to all robot pixels of each frame."""
     x = np.zeros_like(relative)
     for out, frame, robot in zip(x, relative, clip.robot_depth, strict=True):
@@ -130,7 +130,7 @@ def _per_frame(clip: TrueClip, relative: Depths, kind: Kind) -> Depths:
     return _x(np.where(relative > 0, x, 0), kind)
 
 
-def _oracle(clip: TrueClip, relative: Depths, kind: Kind, parts: Sequence[slice]) -> Depths:
+def _oracle(clip: TrueClip, relative: Depths, kind: Numbers, parts: Sequence[slice]) -> Depths:
     """Scale and shift of least relative error to the true scene, one for each part of the clip."""
     x, true = np.zeros_like(relative), _x(clip.depth, kind)
     for part in parts:

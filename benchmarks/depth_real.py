@@ -144,7 +144,10 @@ def _named(what: str, figures: Agreement | None) -> dict[str, float]:
 def _save(folder: Path, episode: str, view: View, ways: list[Way]) -> None:
     """Of the last way that gave depth: anchored, or what the robot refused, and says so."""
     folder.mkdir(parents=True, exist_ok=True)
-    way = [way for way in ways if way.depth is not None][-1]
+    given = [way for way in ways if way.depth is not None]
+    if not given:
+        return
+    way = given[-1]
     refused = next((w.reason for w in ways if w.name == ANCHORED and w.depth is None), "")
     title = f"{view.clip.name}: {way.name}" + (f" (refused: {refused})" if refused else "")
     assert way.depth is not None

@@ -67,6 +67,7 @@ class Anchored:
         noise: standard deviation of relative errors at the robot.
         held_back: None where nothing could be fitted.
         reason: why the result is not metric; empty if it is.
+        told: whether the estimator knew the robot, whose held-back pixels then say little.
         points, points_right: still points that took no part, where the camera's own motion was the
             ruler (`reconstruction.parallax`), and the share of them within 10 %.
     """
@@ -78,6 +79,7 @@ class Anchored:
     noise: float
     held_back: HeldBack | None
     reason: str = ""
+    told: bool = False
     points: int = 0
     points_right: float | None = None
 
@@ -96,6 +98,7 @@ class Anchored:
             "held_back_median_m": round(held.median_m, 5) if held else None,
             "held_back_p90_m": round(held.p90_m, 5) if held else None,
             "held_back_right": round(held.right, 4) if held else None,
+            "told": self.told,
         } | (
             {"points": self.points, "points_right": round(self.points_right, 4)}
             if self.points_right is not None
@@ -216,8 +219,11 @@ def solid_robot(robot_depth: Floats) -> Mask:
 
 
 def held_back_blocks(size: tuple[int, int]) -> Mask:
-    """(H, W) every second block of a checkerboard: neighbours would judge each other too kindly."""
-    row, column = np.indices(size) // BLOCK
+    """(H, W) every second block of a checkerboard: neighbours would judge each other too kindly.
+
+    Networks look at large pictures smaller than they are, so blocks grow with them.
+    """
+    row, column = np.indices(size) // max(BLOCK, round(min(size) / BLOCK))
     return (row + column) % 2 == 1
 
 

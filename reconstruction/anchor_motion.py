@@ -46,23 +46,29 @@ def anchor_by_motion(
     if found.right < MOST_RIGHT:
         why = f"{found.right:.0%} of held-back still points come out within {RIGHT:.0%}"
         return nothing_known(rgb.shape[:3], f"{why}; {MOST_RIGHT:.0%} must", held)
-    known = estimate.depth > 0
-    with np.errstate(divide="ignore"):
-        own = -TRUSTED * np.log(estimate.confidence / 255)
-    # Points correct the estimate's shape too, where they are.
-    error = np.maximum(found.error, own * np.minimum(1, found.error / found.prior))
-    sure = np.where(known, np.rint(255 * np.exp(-error / TRUSTED)), 0).astype(np.uint8)
     off = np.abs(np.log(found.depth[judge] / robot.depth[judge]))
     off = off[off < _OCCLUDER]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        scale = np.nanmedian(np.where(known, found.depth / estimate.depth, np.nan), axis=(1, 2))
+    noise = float(1.4826 * np.median(off)) if len(off) else float(np.median(found.error))
+    sure = np.zeros(rgb.shape[:3], np.uint8)
+    scale = np.ones(len(rgb))
+    for t, depth in enumerate(found.depth):
+        known = (estimate.depth[t] > 0) & (estimate.confidence[t] > 0)
+        own = -TRUSTED * np.log(estimate.confidence[t][known] / 255)
+        # Points correct the estimate's shape too, where they are; at the robot none are.
+        error = found.error[t][known]
+        own = np.where(robot.depth[t][known] > 0, own, own * np.minimum(1, error / found.prior))
+        error = np.where(robot.depth[t][known] > 0, np.maximum(error, noise), error)
+        sure[t][known] = np.rint(255 * np.exp(-np.maximum(error, own) / TRUSTED))
+        if known.any():
+            scale[t] = np.median(depth[known] / estimate.depth[t][known])
     return Anchored(
-        depth=np.where(sure > 0, found.depth, 0).astype(np.float32),
+        depth=np.where(sure > 0, found.depth, 0),
         confidence=sure,
         scale=scale,
         shift=np.zeros(len(scale)),
-        noise=float(1.4826 * np.median(off)) if len(off) else 0.0,
+        noise=noise,
         held_back=held,
+        told=estimate.told,
         points=found.held_back,
         points_right=found.right,
     )

@@ -8,7 +8,9 @@ camera, whose background shows how the estimate's own scale drifts; before a mov
 a few frames.
 
 An estimator that was told the robot's depth has its scale from there. Of such depth only the drift
-is taken out, and the judge is the half of the robot that it was not told.
+is taken out. The judge is the half of the robot that it was not told: it finds a camera that is off
+and a network that is broken, but what lies between told blocks can be filled in by who knows
+nothing of the scene. `Anchored.told` says so.
 """
 
 from __future__ import annotations
@@ -137,7 +139,8 @@ def anchor_scale(
         metric[t] = np.exp((frame - drift[t] if camera_rests else frame) + size[t])
     held = judge_held_back(metric, robot_depth, judge, _CLOSE if told else 0.0)
     if held.right < MOST_RIGHT:
-        why = f"{held.right:.0%} of held-back robot pixels come out within {RIGHT:.0%}"
+        close = f" or {1000 * _CLOSE:.0f} mm" if told else ""
+        why = f"{held.right:.0%} of held-back robot pixels come out within {RIGHT:.0%}{close}"
         return nothing_known(depth.shape, f"{why}; {MOST_RIGHT:.0%} must", held)
     if background is not None and resting is not None:
         steady(metric, np.exp(background + size[0]), resting)
@@ -157,6 +160,7 @@ def anchor_scale(
         shift=np.zeros(len(depth)),
         noise=noise,
         held_back=held,
+        told=told,
     )
 
 

@@ -27,7 +27,7 @@ class Lifted:
 
     Attributes:
         robot_residual: m, see `reconstruction.residual`; None without metric depth.
-        anchoring: how the robot made relative depth metric, see `Anchored.describe`; empty where
+        anchoring: how an estimate was made metric, see `Anchored.describe`; empty where
             it was metric before.
     """
 
@@ -130,7 +130,9 @@ def _put_depth(
         anchored = anchor_estimate(estimate, rgb, K, robot)
         lifted.anchoring = anchored.describe()
         if not anchored.metric:
-            lifted.leave_out(f"the robot does not say: {anchored.reason}", "depth", "confidence")
+            lifted.leave_out(
+                f"nothing says how large it is: {anchored.reason}", "depth", "confidence"
+            )
             return None
         estimate = DepthEstimate(
             anchored.depth, anchored.confidence, "metric", Provenance.ESTIMATED

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
-from reconstruction.camera.wrist_tracks import follow_corners
+from reconstruction.corners import follow_corners
 from robo4d.geometry import check_array, check_poses, invert, transform
 
 Floats = NDArray[np.floating]
@@ -26,7 +26,7 @@ Mask = NDArray[np.bool_]
 # Pixels that a still point may lie off its rays in any frame, and to keep off the robot.
 _OFF, _MARGIN = 1.5, 4
 # Root mean square angle (rad) by which a point's rays differ from their mean direction: half a
-# pixel at a focal length of 250 is 6 % of depth there.
+# pixel at a focal length of 250 is 8 % of depth there.
 _SPREAD = np.radians(1.5)
 _SHORTEST, _NEAREST = 3, 0.03
 # Standard deviations of the logarithm of depth: of the clip's scale (of one that nobody told, and
@@ -35,12 +35,15 @@ _SCALE, _SCALE_TOLD, _NOISE = 1.0, 0.12, 0.04
 # Of frames, and of what near and far differ by; and how far either reaches: logarithm of depth,
 # frames. Found on four twins of DROID (seed 6100); anything near it does as well.
 _PARTS = ((0.06, np.array([np.inf, 5.0])), (0.03, np.array([0.3, 8.0])))
+_ROBOT = 0.2  # logarithm of depth within which what is told of the robot is the robot
 _BESIDE = 4  # frames to either side whose points count, once each
 _MOST = 300  # points a frame
 _LEVELS = 32  # of depth, at which the correction is computed
-# Of the tracks, what judges; points that fewer frames than this have tell nothing.
-_JUDGES = 4
-FEWEST_POINTS = 60
+# One of so many places judges, each a cube of so many m: a corner that is found again under a new
+# number is in the same place.
+_JUDGES, _PLACE = 4, 0.03
+# Tracks that judge, and that are fitted to; with fewer nothing is known.
+FEWEST = 20
 # Held-back points within this share of their depth are right: twice what triangulation is off.
 RIGHT = 0.1
 
@@ -53,19 +56,27 @@ class PointDepths:
         track, frame: (N,) of each.
         pixel: (N, 2).
         depth: (N,) m.
+        judges: (N,) bool, whether it takes no part and judges.
     """
 
     track: NDArray[np.integer]
     frame: NDArray[np.integer]
     pixel: Floats
     depth: Floats
+    judges: Mask
 
     def __len__(self) -> int:
         return len(self.track)
 
     def where(self, kept: Mask) -> PointDepths:
         """Those points."""
-        return PointDepths(self.track[kept], self.frame[kept], self.pixel[kept], self.depth[kept])
+        return PointDepths(
+            self.track[kept],
+            self.frame[kept],
+            self.pixel[kept],
+            self.depth[kept],
+            self.judges[kept],
+        )
 
     def of(self, maps: NDArray) -> NDArray:
         """(N,) what maps (T, H, W) hold at the points."""
@@ -107,11 +118,11 @@ def triangulate_motion(
     poses = check_poses("base_from_camera", base_from_camera, [len(rgb)])
     kernel = np.ones((2 * _MARGIN + 1,) * 2, np.uint8)
     near = np.stack([cv2.dilate(frame.astype(np.uint8), kernel) for frame in robot]) > 0
-    found = PointDepths(*follow_corners(rgb), depth=np.empty(0))
-    track, frame, pixel = found.track, found.frame, found.pixel
-    track, frame, pixel = _long(track, frame, pixel, ~found.of(near))
+    track, frame, pixel = follow_corners(rgb)
+    j, i = pixel.astype(int).T
+    track, frame, pixel = _long(track, frame, pixel, ~near[frame, i, j])
     if not len(track):
-        return PointDepths(track, frame, pixel, np.empty(0))
+        return PointDepths(track, frame, pixel, np.empty(0), np.empty(0, bool))
     rays = np.linalg.solve(K, np.c_[pixel, np.ones(len(pixel))].T).T
     rays = np.einsum("nij,nj->ni", poses[frame, :3, :3], rays)
     rays /= np.linalg.norm(rays, axis=1, keepdims=True)
@@ -133,7 +144,8 @@ def triangulate_motion(
     np.maximum.at(worst, track, off)
     np.minimum.at(nearest, track, seen[:, 2])
     good = (worst < _OFF) & (nearest > _NEAREST) & (spread > _SPREAD)
-    return PointDepths(track, frame, pixel, seen[:, 2]).where(good[track])
+    judges = _judging(points)[track]
+    return PointDepths(track, frame, pixel, seen[:, 2], judges).where(good[track])
 
 
 def correct_depth(
@@ -146,26 +158,36 @@ def correct_depth(
         robot_depth: (T, H, W) m, 0 none: the robot itself is left as it is.
         told: whether the scale is in metres already, nearly.
     """
-    known = points.of(depth) > 0
-    points = points.where(known)
-    judge = points.track % _JUDGES == 0
-    if judge.sum() < FEWEST_POINTS:
+    points = points.where(points.of(depth) > 0)
+    judge = points.judges
+    if min(len(np.unique(points.track[part])) for part in (judge, ~judge)) < FEWEST:
         return None
     features = np.column_stack([np.log(points.of(depth)), points.frame])
     off = np.log(points.depth / points.of(depth))
     scale = _SCALE_TOLD if told else _SCALE
-    out, error = depth.astype(float), np.ones(depth.shape)
+    out, error = depth.astype(np.float32), np.ones(depth.shape, np.float32)
     for t, frame in enumerate(depth):
         used = _beside(points, t, ~judge)
-        change, sure = _process(frame, t, features[used], off[used], scale)
+        known = frame > 0
+        change, sure = _process(frame[known], t, features[used], off[used], scale)
+        # A told estimate has the robot right already.
+        robot = robot_depth[t][known]
         with np.errstate(divide="ignore"):
-            apart = np.abs(np.log(frame) - np.log(robot_depth[t]))
-        scene = ~((robot_depth[t] > 0) & (apart < 0.2))
-        out[t][scene] = (frame * np.exp(change))[scene]
-        error[t] = np.where(scene, sure, 0)
+            apart = np.abs(np.log(frame[known]) - np.log(robot))
+        own = told & (robot > 0) & (apart < _ROBOT)
+        out[t][known] = np.where(own, frame[known], frame[known] * np.exp(change))
+        error[t][known] = np.where(own, apart, sure)
     held = points.where(judge)
     right = np.abs(held.of(out) / held.depth - 1) < RIGHT
     return Corrected(out, error, _prior(scale), float(right.mean()), len(held))
+
+
+def _judging(points: Floats) -> Mask:
+    """(M,) of points (M, 3) m in the base's frame."""
+    cell = np.floor(np.nan_to_num(points).clip(-1e3, 1e3) / _PLACE).astype(np.int64)
+    # Primes of Teschner et al. 2003, for hashing cells of space.
+    mixed = np.bitwise_xor.reduce(cell * [73856093, 19349663, 83492791], axis=1)
+    return (mixed >> 4) % _JUDGES == 0
 
 
 def _beside(points: PointDepths, t: int, usable: Mask) -> NDArray[np.integer]:
@@ -180,8 +202,12 @@ def _beside(points: PointDepths, t: int, usable: Mask) -> NDArray[np.integer]:
 def _process(
     frame: Floats, t: int, features: Floats, off: Floats, scale: float
 ) -> tuple[Floats, Floats]:
-    """Correction (H, W) of a frame's logarithm of depth, and its standard deviation."""
-    level = np.log(frame.clip(1e-3))
+    """Correction of a frame's logarithm of depth at its known pixels (N,), and its standard
+    deviation.
+    """
+    if not len(frame):
+        return frame, frame
+    level = np.log(frame)
     levels = np.linspace(level.min(), level.max() + 1e-6, _LEVELS)
     fitted = _fit(features, off, features, scale)[0]
     # What lies off the process by more than any point should is no still point.

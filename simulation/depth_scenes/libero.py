@@ -15,11 +15,10 @@ import cv2
 import mujoco
 import numpy as np
 
-from robo4d.geometry import intrinsics, invert, make_pose
 from robots.offscreen import OffscreenRenderer
 from simulation.depth_scenes import HELD_OUT_THINGS
+from simulation.depth_scenes.libero_place import ground, has, table, workplace
 from simulation.depth_scenes.surroundings import (
-    Ground,
     Kind,
     add_surroundings,
     cover,
@@ -32,7 +31,6 @@ from simulation.depth_scenes.take import (
     ROBOT_GROUP,
     TAKES,
     Take,
-    Workplace,
     draw_views,
     film_take,
 )
@@ -41,12 +39,9 @@ from simulation.film import body_pose
 _EXTRA = 7
 _KINDS: tuple[Kind, ...] = ("native", "other", "bare")
 _SHARES = (0.6, 0.2, 0.2)
-# robosuite shows this geom group, and sites in 2: group 0 holds what only collides.
-_SHOWN = (1, 2)
 # Things are thrown about on the table: half its size in m, and what they may be turned by.
 _SPREAD = (0.3, 0.35)
 _JOINT_SPREAD = np.array([0.5, 0.4, 0.3, 0.4, 0.4, 0.4, 0.9])
-_FLIP = np.diag([1.0, -1.0, -1.0])
 _DROPPED = ("actuator", "sensor", "contact", "equality", "tendon", "keyframe", "option", "size")
 
 
@@ -78,9 +73,9 @@ def film_libero(bank: Bank, scene: int, number: int) -> Iterator[Take]:
     _repaint(model, rng)
     _relight(model, rng)
     kind = _KINDS[int(rng.choice(3, p=_SHARES))]
-    around = draw_surroundings(model, rng, _ground(model), kind)
+    around = draw_surroundings(model, rng, ground(model), kind)
     placements = bank.scenes[scene]["placements"]
-    place = _workplace(model)
+    place = workplace(model)
     with OffscreenRenderer(model, *RENDERED) as renderer:
         for _ in range(TAKES):
             start = placements[rng.integers(len(placements))]
@@ -205,10 +200,10 @@ def _relight(model: mujoco.MjModel, rng: np.random.Generator) -> None:
 
 def _throw(model: mujoco.MjModel, start: dict, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Where loose things lie: some as LIBERO puts them, some anywhere, some away."""
-    centre, top = _table(model)
+    centre, top = table(model)
     out: dict[str, np.ndarray] = {}
     for name, values in start.items():
-        if len(values) != 7 or not _has(model, mujoco.mjtObj.mjOBJ_JOINT, name):
+        if len(values) != 7 or not has(model, mujoco.mjtObj.mjOBJ_JOINT, name):
             continue
         pose = np.array(values)
         chance = rng.uniform()
@@ -248,9 +243,9 @@ def _state(
             data.mocap_pos[mocap], data.mocap_quat[mocap] = pose[:3], pose[3:]
         else:
             data.joint(name).qpos[:] = pose
-    _, top = _table(model)
+    _, top = table(model)
     for name, values in start.items():
-        if len(values) == 1 and _has(model, mujoco.mjtObj.mjOBJ_JOINT, name):
+        if len(values) == 1 and has(model, mujoco.mjtObj.mjOBJ_JOINT, name):
             low, high = model.joint(name).range
             free = not name.startswith("robot0") and rng.uniform() < 0.3
             # Drawers and doors open and close.
@@ -273,71 +268,7 @@ def _state(
     return data
 
 
-def _workplace(model: mujoco.MjModel) -> Workplace:
-    centre, top = _table(model)
-    data = mujoco.MjData(model)
-    mujoco.mj_kinematics(model, data)
-    mujoco.mj_comPos(model, data)
-    mujoco.mj_camlight(model, data)
-    own = []
-    for name in ("agentview", "frontview", "sideview"):
-        if _has(model, mujoco.mjtObj.mjOBJ_CAMERA, name):
-            camera = model.camera(name).id
-            pose = make_pose(data.cam_xmat[camera].reshape(3, 3) @ _FLIP, data.cam_xpos[camera])
-            # LIBERO's pictures are square: the focal length over the height.
-            own.append((pose, _square_lens(model, camera)))
-    wrist = model.camera("robot0_eye_in_hand").id
-    pose = make_pose(data.cam_xmat[wrist].reshape(3, 3) @ _FLIP, data.cam_xpos[wrist])
-    mount = invert(body_pose(data, "robot0_right_hand")) @ pose
-    wide = np.array([1.3, 1.4, 1.9 - top])
-    middle = np.array([*centre, top])
-    base = model.body("robot0_link0").id
-    return Workplace(
-        world_from_base=make_pose(data.xmat[base].reshape(3, 3), data.xpos[base]),
-        groups=_SHOWN,
-        low=middle - [0.3, 0.35, 0.0],
-        high=middle + [0.3, 0.35, 0.3],
-        room=(middle - [0.9, 1.4, -0.05], middle + np.maximum(wide, 0.9)),
-        own=tuple(own[:1] * 3 + own[1:]),  # LIBERO films from the first
-        own_hand=((mount, _square_lens(model, wrist)),),
-    )
-
-
-def _square_lens(model: mujoco.MjModel, camera: int) -> np.ndarray:
-    focal = 0.5 / np.tan(np.radians(model.cam_fovy[camera]) / 2)
-    return intrinsics(focal, focal, 0.5, 0.5)
-
-
-def _ground(model: mujoco.MjModel) -> Ground:
-    centre, top = _table(model)
-    names = [model.body(body).name for body in model.geom_bodyid]
-    shown = model.geom_group == 1
-    return Ground(
-        centre=centre,
-        table=top,
-        floor=0.0,
-        own=np.flatnonzero(shown & np.isin(names, ["world", "floor"])),
-        own_table=np.flatnonzero(shown & ["table" in name for name in names]),
-    )
-
-
-def _table(model: mujoco.MjModel) -> tuple[np.ndarray, float]:
-    """Centre (2,) and z of the surface that the robot works on."""
-    for name in ("table_visual", "table_collision"):
-        if _has(model, mujoco.mjtObj.mjOBJ_GEOM, name):
-            geom = model.geom(name).id
-            body = model.geom_bodyid[geom]
-            middle = model.body_pos[body] + model.geom_pos[geom]
-            return middle[:2], float(middle[2] + model.geom_size[geom, 2])
-    base = model.body("robot0_base").pos
-    return base[:2] + [0.6, 0.0], float(base[2])
-
-
 def _turned(quat: np.ndarray, yaw: float) -> np.ndarray:
     out = np.empty(4)
     mujoco.mju_mulQuat(out, np.array([np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)]), np.asarray(quat))
     return out
-
-
-def _has(model: mujoco.MjModel, kind: mujoco.mjtObj, name: str) -> bool:
-    return mujoco.mj_name2id(model, kind, name) >= 0

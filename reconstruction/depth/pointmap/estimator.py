@@ -96,7 +96,11 @@ class PointmapDepth:
 
         depth, confidence = in_batches(rgb, run, self.batch, *told)
         return DepthEstimate(
-            depth.astype(np.float32), confidence, "scaled", Provenance.ESTIMATED, told=bool(told)
+            depth.astype(np.float32),
+            confidence,
+            "scaled",
+            Provenance.ESTIMATED,
+            told=bool(told) and bool(told[0].any()),
         )
 
     def _pictures(self, frames: NDArray[np.uint8], size: tuple[int, int]) -> Tensor:

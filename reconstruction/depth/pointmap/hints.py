@@ -44,7 +44,8 @@ def robot_hints(
         -1,
     )
     told = posed[:, None, None]
-    climb = torch.einsum("bhwc,bc->bhw", rays, base_from_camera[:, 2, :3])
+    # No matrix product, which autocast would round to half precision.
+    climb = (rays * base_from_camera[:, None, None, 2, :3]).sum(-1)
     # The ray meets z = 0 where its start's height and its climb have opposite signs.
     plane = -base_from_camera[:, 2, 3, None, None] / torch.where(climb == 0, torch.inf, climb)
     seen = told & (plane > _NEAREST) & (plane < _FARTHEST)

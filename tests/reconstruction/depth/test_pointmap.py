@@ -10,6 +10,8 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("timm")
 safetensors_torch = pytest.importorskip("safetensors.torch")
 
+from reconstruction.anchor import held_back_blocks  # noqa: E402
+from reconstruction.depth import RobotView  # noqa: E402
 from reconstruction.depth.backends import network_identity, open_network  # noqa: E402
 from reconstruction.depth.pointmap.checkpoint import (  # noqa: E402
     embedded_checkpoint,
@@ -28,6 +30,7 @@ from reconstruction.depth.pointmap.network import (  # noqa: E402
 from robo4d.geometry import intrinsics, project  # noqa: E402
 from schemas.config import DepthConfig  # noqa: E402
 from schemas.reasons import UsageError  # noqa: E402
+from simulation.layout import look_at  # noqa: E402
 
 SMALL = NetworkConfig(width=32, blocks=1, heads=4)
 K = intrinsics(90.0, 90.0, 48.0, 40.0)
@@ -122,6 +125,26 @@ def test_pickled_code_is_never_run(tmp_path):
     path.write_bytes(pickle.dumps(Evil()))
     with pytest.raises(UsageError, match="no safetensors file"):
         load_checkpoint(path)
+
+
+@pytest.mark.parametrize("size", [(96, 128), (90, 161), (180, 320)])
+def test_what_is_held_back_of_the_robot_changes_nothing(network, size):
+    """Depth is the same whatever the held-back blocks hold, and not if the others change."""
+    rng = np.random.default_rng(0)
+    rgb = rng.integers(0, 255, (2, *size, 3)).astype(np.uint8)
+    lens = intrinsics(size[1], size[1], size[1] / 2, size[0] / 2)
+    pose = np.repeat(look_at(np.array([0.6, 0.1, 0.7]), np.zeros(3))[None], 2, 0)
+    robot = np.full((2, *size), 0.6, np.float32)
+    estimator = PointmapDepth(network)
+    told = estimator(rgb, lens, RobotView(robot, pose))
+    assert told.told
+    held = held_back_blocks(size)
+    other = np.where(held, 0, robot).astype(np.float32)
+    np.testing.assert_array_equal(told.depth, estimator(rgb, lens, RobotView(other, pose)).depth)
+    other = np.where(held, robot, 0.9).astype(np.float32)
+    assert not np.array_equal(told.depth, estimator(rgb, lens, RobotView(other, pose)).depth)
+    nothing = estimator(rgb, lens, RobotView(0 * robot, pose))
+    assert not nothing.told
 
 
 def test_points_lie_where_the_camera_projects_them(network):
