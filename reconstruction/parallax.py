@@ -90,7 +90,8 @@ class Corrected:
 
     Attributes:
         depth: (T, H, W) m.
-        error: (T, H, W) relative error that is to be expected of the correction.
+        error: (T, H, W) relative error that is to be expected, no less than that of the points that
+            took no part.
         prior: what it would be without any point.
         right: share of held-back points within 10 %.
         held_back: how many these are.
@@ -178,8 +179,11 @@ def correct_depth(
         out[t][known] = np.where(own, frame[known], frame[known] * np.exp(change))
         error[t][known] = np.where(own, apart, sure)
     held = points.where(judge)
-    right = np.abs(held.of(out) / held.depth - 1) < RIGHT
-    return Corrected(out, error, _prior(scale), float(right.mean()), len(held))
+    ratio = held.of(out) / held.depth
+    # The process knows its points' noise, not how far a solved camera is off.
+    np.hypot(error, np.median(np.abs(np.log(ratio))), out=error)
+    right = float((np.abs(ratio - 1) < RIGHT).mean())
+    return Corrected(out, error, _prior(scale), right, len(held))
 
 
 def _judging(points: Floats) -> Mask:

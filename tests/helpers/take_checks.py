@@ -11,7 +11,7 @@ def share_that_agrees(take: Take) -> list[float]:
 
     The rest is hidden from there, or moved.
     """
-    z, K, pose = take.depth.astype(float), take.K, take.world_from_camera.astype(float)
+    z, K, pose = take.depth.astype(float), take.K, take.base_from_camera.astype(float)
     points = unproject(z[0], K[0])[z[0] > 0]
     shares = []
     for other in range(1, FRAMES):

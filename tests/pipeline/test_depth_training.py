@@ -71,6 +71,16 @@ def test_frames_of_a_take_see_the_same_scene(take):
 
 
 @pytest.mark.slow
+def test_the_robot_of_a_take_is_where_the_picture_has_it(take):
+    robot, depth = take.robot.astype(float), take.depth[:, 1::2, 1::2].astype(float)
+    there = (robot > 0) & (depth > 0)
+    assert there.sum() > 300
+    off = (depth - robot)[there]
+    assert (np.abs(off) < 0.02).mean() > 0.8
+    assert (off > 0.02).mean() < 0.1  # what hides it is before it; the scene behind shows at edges
+
+
+@pytest.mark.slow
 def test_the_same_number_films_the_same_takes(take):
     again = next(film_twin("bridge", 2))
     assert np.array_equal(take.rgb, again.rgb)
@@ -139,6 +149,11 @@ def test_a_cut_keeps_points_where_they_are(takes, plain):
     assert batch.frames.min() >= 0
     assert batch.frames.max() <= 1
     assert torch.allclose(batch.truth.log_focal.exp() * depth.shape[2], batch.K[:, 0, 0])
+    there = batch.hints[:, 0] > 0
+    told = batch.hints[:, 1].exp()[there]
+    assert there.any()
+    # The robot's maps are of the surface that the depth is of, but for what a solver errs by.
+    assert torch.allclose(told, depth[:, 1::2, 1::2][there], rtol=0.02 if plain else 0.15)
     if plain:
         assert batch.truth.known.all()
 
