@@ -68,8 +68,8 @@ class Anchored:
         held_back: None where nothing could be fitted.
         reason: why the result is not metric; empty if it is.
         told: whether the estimator knew the robot, whose held-back pixels then say little.
-        points, points_right: still points that took no part, where the camera's own motion was the
-            ruler (`reconstruction.parallax`), and the share of them within 10 %.
+        points, points_right: tracks of still points that took no part, where the camera's motion
+            was the ruler (`reconstruction.parallax`), and the share of them within 10 %.
     """
 
     depth: NDArray[np.float32]

@@ -20,7 +20,7 @@ from reconstruction.anchor import (
     nothing_known,
 )
 from reconstruction.depth import DepthEstimate, RobotView
-from reconstruction.parallax import RIGHT, correct_depth, triangulate_motion
+from reconstruction.parallax import FEWEST, RIGHT, correct_depth, triangulate_motion
 
 Floats = NDArray[np.floating]
 
@@ -30,8 +30,8 @@ _OCCLUDER = np.log(1.25)
 
 def anchor_by_motion(
     estimate: DepthEstimate, rgb: NDArray[np.uint8], K: Floats, robot: RobotView
-) -> Anchored | None:
-    """An estimate of kind scaled, corrected; None where too few points are seen to move.
+) -> Anchored:
+    """An estimate of kind scaled, corrected, or why it cannot be.
 
     Args:
         rgb: (T, H, W, 3).
@@ -40,7 +40,9 @@ def anchor_by_motion(
     points = triangulate_motion(rgb, K, robot.base_from_camera, robot.depth > 0)
     found = correct_depth(estimate.depth, points, robot.depth, told=estimate.told)
     if found is None:
-        return None
+        tracks = len(np.unique(points.track))
+        why = f"{tracks} still points are seen from several places; some {4 * FEWEST} are needed"
+        return nothing_known(rgb.shape[:3], why)
     judge = held_back_pixels(robot.depth) & (estimate.depth > 0)
     held = judge_held_back(found.depth, robot.depth, judge)
     if found.right < MOST_RIGHT:

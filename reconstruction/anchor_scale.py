@@ -67,9 +67,7 @@ def anchor_estimate(
     if estimate.kind == "inverse":
         return anchor_depth(estimate.depth, "inverse", robot.depth, rgb, camera_rests=rests)
     if not rests:
-        found = anchor_by_motion(estimate, rgb, K, robot)
-        if found is not None:
-            return found
+        return anchor_by_motion(estimate, rgb, K, robot)
     return anchor_scale(
         estimate.depth,
         estimate.confidence,

@@ -43,7 +43,7 @@ _LEVELS = 32  # of depth, at which the correction is computed
 # number is in the same place.
 _JUDGES, _PLACE = 4, 0.03
 # Tracks that judge, and that are fitted to; with fewer nothing is known.
-FEWEST = 20
+FEWEST = 12
 # Held-back points within this share of their depth are right: twice what triangulation is off.
 RIGHT = 0.1
 
@@ -93,7 +93,7 @@ class Corrected:
         error: (T, H, W) relative error that is to be expected, no less than that of the points that
             took no part.
         prior: what it would be without any point.
-        right: share of held-back points within 10 %.
+        right: share of held-back tracks within 10 %.
         held_back: how many these are.
     """
 
@@ -182,8 +182,10 @@ def correct_depth(
     ratio = held.of(out) / held.depth
     # The process knows its points' noise, not how far a solved camera is off.
     np.hypot(error, np.median(np.abs(np.log(ratio))), out=error)
-    right = float((np.abs(ratio - 1) < RIGHT).mean())
-    return Corrected(out, error, _prior(scale), right, len(held))
+    # A track, one vote: long ones are of little that is seen for long.
+    _, named = np.unique(held.track, return_inverse=True)
+    right = [np.median(np.abs(ratio[named == n] - 1)) < RIGHT for n in range(named.max() + 1)]
+    return Corrected(out, error, _prior(scale), float(np.mean(right)), len(right))
 
 
 def _judging(points: Floats) -> Mask:

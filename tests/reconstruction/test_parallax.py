@@ -147,6 +147,9 @@ def test_depth_that_points_contradict_is_no_depth():
     assert not found.depth.any()
 
 
-def test_a_picture_without_corners_is_left_to_the_robot():
+def test_a_picture_without_corners_says_nothing():
+    """Not even the hand: it shows one depth, which anything can be scaled to."""
     robot = RobotView(ROBOT.astype(np.float32), POSES)
-    assert anchor_by_motion(estimate(DEPTH), np.full_like(RGB, 90), K, robot) is None
+    found = anchor_estimate(estimate(DEPTH), np.full_like(RGB, 90), K, robot)
+    assert not found.metric
+    assert found.reason.startswith("0 still points")
