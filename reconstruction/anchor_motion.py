@@ -8,6 +8,8 @@ quarter of these takes no part in the correction and judges it.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -47,7 +49,12 @@ def anchor_by_motion(
     held = judge_held_back(found.depth, robot.depth, judge)
     if found.right < MOST_RIGHT:
         why = f"{found.right:.0%} of held-back still points come out within {RIGHT:.0%}"
-        return nothing_known(rgb.shape[:3], f"{why}; {MOST_RIGHT:.0%} must", held)
+        return replace(
+            nothing_known(rgb.shape[:3], f"{why}; {MOST_RIGHT:.0%} must", held),
+            told=estimate.told,
+            points=found.held_back,
+            points_right=found.right,
+        )
     off = np.abs(np.log(found.depth[judge] / robot.depth[judge]))
     off = off[off < _OCCLUDER]
     noise = float(1.4826 * np.median(off)) if len(off) else float(np.median(found.error))

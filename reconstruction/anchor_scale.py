@@ -15,6 +15,8 @@ nothing of the scene. `Anchored.told` says so.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -139,7 +141,8 @@ def anchor_scale(
     if held.right < MOST_RIGHT:
         close = f" or {1000 * _CLOSE:.0f} mm" if told else ""
         why = f"{held.right:.0%} of held-back robot pixels come out within {RIGHT:.0%}{close}"
-        return nothing_known(depth.shape, f"{why}; {MOST_RIGHT:.0%} must", held)
+        why = f"{why}; {MOST_RIGHT:.0%} must"
+        return replace(nothing_known(depth.shape, why, held), told=told)
     if background is not None and resting is not None:
         steady(metric, np.exp(background + size[0]), resting)
     spread = np.abs(np.concatenate(frames) - np.repeat(size, counts))

@@ -144,6 +144,8 @@ def test_depth_that_points_contradict_is_no_depth():
     found = anchor_by_motion(estimate(DEPTH * noise), RGB, K, robot)
     assert not found.metric
     assert "held-back still points" in found.reason
+    assert found.describe()["points_right"] < 0.5
+    assert found.told
     assert not found.depth.any()
 
 
