@@ -34,6 +34,8 @@ _MARGIN = 3
 _STEP = 0.03
 # Held-back pixels within this share of their depth count as right, and half of them must.
 RIGHT, MOST_RIGHT = 0.05, 0.5
+# Logarithm of depth beyond which what is told of the robot and what is seen are two things.
+OCCLUDER = np.log(1.25)
 # Predicted relative error at which confidence falls to 1/e; at 0.31 it rounds to 0: unknown.
 TRUSTED = 0.05
 
@@ -241,7 +243,15 @@ def judge_held_back(
     return HeldBack(len(true), float(median), float(p90), right)
 
 
-def nothing_known(shape: tuple[int, ...], reason: str, held: HeldBack | None = None) -> Anchored:
+def nothing_known(
+    shape: tuple[int, ...],
+    reason: str,
+    held: HeldBack | None = None,
+    *,
+    told: bool = False,
+    points: int = 0,
+    points_right: float | None = None,
+) -> Anchored:
     unknown = np.full(shape[0], np.nan)
     return Anchored(
         depth=np.zeros(shape, np.float32),
@@ -251,4 +261,7 @@ def nothing_known(shape: tuple[int, ...], reason: str, held: HeldBack | None = N
         noise=0.0,
         held_back=held,
         reason=reason,
+        told=told,
+        points=points,
+        points_right=points_right,
     )

@@ -8,13 +8,12 @@ quarter of these takes no part in the correction and judges it.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
 from reconstruction.anchor import (
     MOST_RIGHT,
+    OCCLUDER,
     TRUSTED,
     Anchored,
     held_back_pixels,
@@ -25,9 +24,6 @@ from reconstruction.depth import DepthEstimate, RobotView
 from reconstruction.parallax import FEWEST, RIGHT, correct_depth, triangulate_motion
 
 Floats = NDArray[np.floating]
-
-# What is farther than this factor from the robot's depth is something before it.
-_OCCLUDER = np.log(1.25)
 
 
 def anchor_by_motion(
@@ -44,19 +40,21 @@ def anchor_by_motion(
     if found is None:
         tracks = len(np.unique(points.track))
         why = f"{tracks} still points are seen from several places; some {4 * FEWEST} are needed"
-        return nothing_known(rgb.shape[:3], why)
+        return nothing_known(rgb.shape[:3], why, told=estimate.told)
     judge = held_back_pixels(robot.depth) & (estimate.depth > 0)
     held = judge_held_back(found.depth, robot.depth, judge)
     if found.right < MOST_RIGHT:
         why = f"{found.right:.0%} of held-back still points come out within {RIGHT:.0%}"
-        return replace(
-            nothing_known(rgb.shape[:3], f"{why}; {MOST_RIGHT:.0%} must", held),
+        return nothing_known(
+            rgb.shape[:3],
+            f"{why}; {MOST_RIGHT:.0%} must",
+            held,
             told=estimate.told,
             points=found.held_back,
             points_right=found.right,
         )
     off = np.abs(np.log(found.depth[judge] / robot.depth[judge]))
-    off = off[off < _OCCLUDER]
+    off = off[off < OCCLUDER]
     noise = float(1.4826 * np.median(off)) if len(off) else float(np.median(found.error))
     sure = np.zeros(rgb.shape[:3], np.uint8)
     scale = np.ones(len(rgb))

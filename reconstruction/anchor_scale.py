@@ -15,13 +15,12 @@ nothing of the scene. `Anchored.told` says so.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
 from reconstruction.anchor import (
     MOST_RIGHT,
+    OCCLUDER,
     RIGHT,
     TRUSTED,
     Anchored,
@@ -42,8 +41,6 @@ Mask = NDArray[np.bool_]
 
 # Frames to either side that share a moving camera's scale.
 _NEIGHBOURS = 2
-# What is farther than this factor from the usual ratio is something else: it hides the robot.
-_OCCLUDER = np.log(1.25)
 # Logarithm of depth from the robot's at which the error is taken to be 1.4 times that at the robot.
 # An assumption: an estimator with confidence of its own mostly says more than that.
 _REACH = 0.5
@@ -113,7 +110,7 @@ def anchor_scale(
     counts = [np.count_nonzero(frame) for frame in fitted]
     if sum(counts) < FEWEST:
         why = f"{sum(counts)} robot pixels off its edges to fit to; {FEWEST} are needed"
-        return nothing_known(depth.shape, why)
+        return nothing_known(depth.shape, why, told=told)
     with np.errstate(divide="ignore"):
         level = np.where(known, np.log(depth), np.nan)
     drift: Floats = np.zeros(len(depth))
@@ -142,11 +139,11 @@ def anchor_scale(
         close = f" or {1000 * _CLOSE:.0f} mm" if told else ""
         why = f"{held.right:.0%} of held-back robot pixels come out within {RIGHT:.0%}{close}"
         why = f"{why}; {MOST_RIGHT:.0%} must"
-        return replace(nothing_known(depth.shape, why, held), told=told)
+        return nothing_known(depth.shape, why, held, told=told)
     if background is not None and resting is not None:
         steady(metric, np.exp(background + size[0]), resting)
     spread = np.abs(np.concatenate(frames) - np.repeat(size, counts))
-    noise = float(1.4826 * np.median(spread[spread < _OCCLUDER]))
+    noise = float(1.4826 * np.median(spread[spread < OCCLUDER]))
     sure = np.empty(depth.shape, np.uint8)
     final = np.empty(depth.shape, np.float32)
     middle = np.median(ruled)
@@ -210,7 +207,7 @@ def _sizes(ratios: list[Floats], camera_rests: bool) -> tuple[Floats, float]:
     """(T,) logarithm of each frame's scale, by its pixels' (N,), and how unsure it is."""
     count = len(ratios)
     usual = np.median(np.concatenate(ratios))
-    per_frame = [frame[np.abs(frame - usual) < 2 * _OCCLUDER] for frame in ratios]
+    per_frame = [frame[np.abs(frame - usual) < 2 * OCCLUDER] for frame in ratios]
     medians = np.array([np.median(f) if len(f) >= 50 else np.nan for f in per_frame])
     there = np.isfinite(medians)
     centre = float(np.nanmedian(np.concatenate(per_frame)))

@@ -107,13 +107,12 @@ class PairCutter:
 
 def _taken(array: NDArray, rows: Tensor, where: torch.device) -> Tensor:
     """Rows of an array, on a device; by chunks in threads, since a set has tens of GB."""
-    first = array[:1]
-    kind = torch.from_numpy(np.array(first)).dtype
-    out = torch.empty((len(rows), *first.shape[1:]), dtype=kind, device=where)
+    kind = torch.from_numpy(np.empty(0, array.dtype)).dtype
+    out = torch.empty((len(rows), *array.shape[1:]), dtype=kind, device=where)
 
     def copy(start: int) -> None:
         part = rows[start : start + _CHUNK]
-        out[start : start + _CHUNK] = torch.from_numpy(np.array(array[part.numpy()])).to(where)
+        out[start : start + _CHUNK] = torch.from_numpy(array[part.numpy()]).to(where)
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(copy, range(0, len(rows), _CHUNK)))
