@@ -28,7 +28,7 @@ from simulation.depth_scenes.take import FRAMES, HEIGHT, TAKES, WIDTH
 VALIDATION_SCENES = ("KITCHEN_SCENE7", "LIVING_ROOM_SCENE5", "STUDY_SCENE4")
 _VALIDATION_TWINS = 3
 _TOGETHER = 4  # units of one scene of LIBERO's, which is compiled once
-_TWINS = ("droid", "bridge", "rt1", "libero")
+_TWINS = ("droid", "droid", "bridge", "rt1", "libero")  # as often as they stand here
 
 Progress = Callable[[int, int], None]
 
@@ -39,7 +39,7 @@ class TakePlan:
 
     Attributes:
         units: scenes, or looks of a scene, of `TAKES` takes each.
-        libero: share of the units that are LIBERO's; the rest is divided among the four twins.
+        libero: share of the units that are LIBERO's; the rest is twins of the four sources.
         seed: another seed, other scenes.
         bank: what `simulation.depth_scenes.libero_bank` wrote; None: no scenes of LIBERO.
         site: site-packages folder with LIBERO's and robosuite 1.4's assets.

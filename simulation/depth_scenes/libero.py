@@ -38,7 +38,7 @@ from simulation.film import body_pose
 
 _EXTRA = 7
 _KINDS: tuple[Kind, ...] = ("native", "other", "bare")
-_SHARES = (0.6, 0.2, 0.2)
+_SHARES = (0.5, 0.22, 0.28)
 # Things are thrown about on the table: half its size in m, and what they may be turned by.
 _SPREAD = (0.3, 0.35)
 _JOINT_SPREAD = np.array([0.5, 0.4, 0.3, 0.4, 0.4, 0.4, 0.9])

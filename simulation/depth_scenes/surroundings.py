@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulation._geoms import SCENE_GROUP, named_material
+from simulation.depth_scenes.assemblies import BOXES, draw_assembly, place_boxes
 from simulation.textures import draw_pattern
 
 Floats = NDArray[np.floating]
@@ -23,6 +24,7 @@ Kind = Literal["native", "other", "bare"]
 _GEOM = mujoco.mjtGeom
 _SHAPES = (_GEOM.mjGEOM_BOX, _GEOM.mjGEOM_CYLINDER, _GEOM.mjGEOM_CAPSULE, _GEOM.mjGEOM_BOX)
 _STANDING, _LYING = 8, 6  # on the floor around, and on the table beside what is worked on
+_BUILT = 3  # of either, of boxes
 _WALLS = ("wall0", "wall1", "wall2", "wall3")
 _GROUND = "ground"
 _AWAY = np.array([0.0, 0.0, -60.0, 1.0, 0.0, 0.0, 0.0])
@@ -52,8 +54,11 @@ def add_surroundings(spec: mujoco.MjSpec) -> None:
     names = [f"standing{k}" for k in range(_STANDING)] + [f"lying{k}" for k in range(_LYING)]
     for k, name in enumerate(names):
         _add(spec, name, _SHAPES[k % len(_SHAPES)])
+    for place in ("standing", "lying"):
+        for k in range(_BUILT):
+            _add(spec, f"{place}_built{k}", _GEOM.mjGEOM_BOX, count=BOXES)
     for name in (_GROUND, *_WALLS):
-        _add(spec, name, _GEOM.mjGEOM_BOX)
+        _add(spec, name, _GEOM.mjGEOM_BOX, flat=True)
 
 
 def draw_surroundings(
@@ -68,24 +73,28 @@ def draw_surroundings(
         level = ground.table if kind == "bare" else ground.floor
         poses |= _room(model, rng, ground.centre, level)
     level = ground.table if kind == "bare" else ground.floor
-    for k in range(int(rng.integers(0, _STANDING + 1))):
-        name = f"{_PREFIX}standing{k}"
+    standing = [f"standing{k}" for k in range(int(rng.integers(0, _STANDING + 1)))]
+    standing += [f"standing_built{k}" for k in range(int(rng.integers(0, _BUILT + 1)))]
+    for name in standing:
         tall = rng.uniform() < 0.3
         half = rng.uniform([0.06, 0.06, 0.08], [0.4, 0.4, 0.5])
         if tall:
             half = rng.uniform([0.08, 0.08, 0.5], [0.25, 0.25, 0.9])
-        away, azimuth = rng.uniform(0.75, 2.3) + half[:2].max(), rng.uniform(-np.pi, np.pi)
-        at = ground.centre + away * np.array([np.cos(azimuth), np.sin(azimuth)])
+        at = _beside(rng, ground.centre, rng.uniform(0.75, 2.3) + half[:2].max())
         raised = rng.uniform(0, 1.0) if rng.uniform() < 0.4 else 0.0  # on a shelf, say
-        _shape(model, rng, name, half)
-        poses[name] = _pose([*at, level + half[2] + raised], rng)
-    for k in range(int(rng.integers(0, _LYING + 1))):
-        name = f"{_PREFIX}lying{k}"
+        _shape(model, rng, _PREFIX + name, half)
+        poses[_PREFIX + name] = _pose([*at, level + half[2] + raised], rng)
+    lying = [f"lying{k}" for k in range(int(rng.integers(0, _LYING + 1)))]
+    lying += [f"lying_built{k}" for k in range(int(rng.integers(0, _BUILT + 1)))]
+    for name in lying:
         half = rng.uniform([0.02, 0.02, 0.01], [0.14, 0.14, 0.2])
-        away, azimuth = rng.uniform(0.22, 0.6) + half[:2].max(), rng.uniform(-np.pi, np.pi)
-        at = ground.centre + away * np.array([np.cos(azimuth), np.sin(azimuth)])
-        _shape(model, rng, name, half)
-        poses[name] = _pose([*at, ground.table + half[2]], rng)
+        # Some lean on something, or are tipped over.
+        tilt = rng.normal(0, 0.6) if rng.uniform() < 0.3 else 0.0
+        reach = half[:2].max() if tilt == 0.0 else float(np.linalg.norm(half))
+        at = _beside(rng, ground.centre, rng.uniform(0.22, 0.6) + reach)
+        _shape(model, rng, _PREFIX + name, half)
+        height = abs(np.cos(tilt)) * half[2] + abs(np.sin(tilt)) * half[0]
+        poses[_PREFIX + name] = _pose([*at, ground.table + height], rng, tilt)
     return poses
 
 
@@ -110,27 +119,32 @@ def set_size(model: mujoco.MjModel, geom: int, size: Floats) -> None:
     model.geom_aabb[geom] = [0, 0, 0, *size]
 
 
-def _add(spec: mujoco.MjSpec, name: str, shape: mujoco.mjtGeom) -> None:
+def _add(
+    spec: mujoco.MjSpec, name: str, shape: mujoco.mjtGeom, *, count: int = 1, flat: bool = False
+) -> None:
+    """A body of ``count`` geoms; ``flat``: its texture repeats along its x and y."""
     name = _PREFIX + name
+    kinds = mujoco.mjtTexture
     spec.add_texture(
         name=name,
-        type=mujoco.mjtTexture.mjTEXTURE_CUBE,
+        type=kinds.mjTEXTURE_2D if flat else kinds.mjTEXTURE_CUBE,
         builtin=mujoco.mjtBuiltin.mjBUILTIN_FLAT,
         rgb1=[0.5, 0.5, 0.5],
-        width=128,
-        height=768,
+        width=256 if flat else 128,
+        height=256 if flat else 768,
     )
     material = named_material(spec, name, repeat=1.0, specular=0.2)
     body = spec.worldbody.add_body(name=name, pos=_AWAY[:3], mocap=True)
-    body.add_geom(
-        name=name,
-        type=shape,
-        size=[0.1, 0.1, 0.1],
-        material=material,
-        group=SCENE_GROUP,
-        contype=0,
-        conaffinity=0,
-    )
+    for k in range(count):
+        body.add_geom(
+            name=name if count == 1 else f"{name}_{k}",
+            type=shape,
+            size=[0.1, 0.1, 0.1],
+            material=material,
+            group=SCENE_GROUP,
+            contype=0,
+            conaffinity=0,
+        )
 
 
 def _bodies(model: mujoco.MjModel) -> list:
@@ -142,37 +156,86 @@ def _room(
     model: mujoco.MjModel, rng: np.random.Generator, centre: Floats, level: float
 ) -> dict[str, Floats]:
     """A floor, and most of four walls, turned anyhow."""
-    poses = {_PREFIX + _GROUND: np.array([*centre, level - 0.05, 1, 0, 0, 0])}
-    _shape(model, rng, _PREFIX + _GROUND, np.array([6.0, 6.0, 0.05]))
     yaw = rng.uniform(-np.pi, np.pi) if rng.uniform() < 0.5 else rng.normal(0, 0.05)
+    poses = {_PREFIX + _GROUND: _pose([*centre, level - 0.05], rng, yaw=yaw)}
+    _pave(model, rng, _PREFIX + _GROUND, np.array([6.0, 6.0, 0.05]))
     for k, name in enumerate(_WALLS):
         if rng.uniform() < 0.15:
             continue
-        turn, away = yaw + k * np.pi / 2, rng.uniform(1.1, 3.2)
-        _shape(model, rng, _PREFIX + name, np.array([0.02, 6.0, 2.0]))
+        turn, away = yaw + k * np.pi / 2, rng.uniform(1.0, 3.2)
+        _pave(model, rng, _PREFIX + name, np.array([2.0, 6.0, 0.02]))
         at = centre + away * np.array([np.cos(turn), np.sin(turn)])
-        poses[_PREFIX + name] = np.array(
-            [*at, level + 1.9, np.cos(turn / 2), 0, 0, np.sin(turn / 2)]
-        )
+        # Flat textures run along a box's own x and y: a wall is a floor that was tipped up.
+        poses[_PREFIX + name] = _pose([*at, level + 1.9], rng, np.pi / 2, turn)
     return poses
+
+
+def _pave(model: mujoco.MjModel, rng: np.random.Generator, name: str, half: Floats) -> None:
+    """Half extents (3,), and a cover that repeats, perhaps with the joints of boards or tiles."""
+    geom = model.geom(name).id
+    set_size(model, geom, half)
+    texels = _texels(model, name)
+    texels[:] = cover(rng, *texels.shape[:2])
+    if rng.uniform() < 0.5:
+        _draw_joints(texels, rng)
+    metres = np.exp(rng.uniform(*np.log([0.4, 4.0])))
+    model.mat_texrepeat[model.geom_matid[geom]] = 2 * half[:2] / metres
+
+
+def _draw_joints(texels: NDArray[np.uint8], rng: np.random.Generator) -> None:
+    """Lines between boards or tiles, of one shade, every second row shifted by some."""
+    side = len(texels)
+    rows, columns = rng.choice([1, 2, 4, 8], 2)
+    shade = np.clip(texels.mean((0, 1)) + rng.choice([-1, 1]) * rng.uniform(20, 120), 0, 255)
+    wide, shift = int(rng.integers(1, 5)), rng.uniform(0, 1) * (rng.uniform() < 0.7)
+    high, long = side // rows, side // columns
+    for row in range(rows):
+        band = texels[row * high : (row + 1) * high]
+        band[:wide] = shade
+        for column in range(columns):
+            first = int((column + (row % 2) * shift) * long) % side
+            band[:, first : first + wide] = shade
 
 
 def _shape(model: mujoco.MjModel, rng: np.random.Generator, name: str, half: Floats) -> None:
     """Half extents (3,) and a cover; round ones are as wide as the first says."""
-    geom = model.geom(name).id
-    size = half
-    if model.geom_type[geom] == _GEOM.mjGEOM_CYLINDER:
-        size = np.array([half[0], half[2], half[0]])
-    elif model.geom_type[geom] == _GEOM.mjGEOM_CAPSULE:
-        size = np.array([half[0], max(half[2] - half[0], 0.01), half[0]])
-    set_size(model, geom, size)
+    body = model.body(name)
+    geoms = list(range(body.geomadr[0], body.geomadr[0] + body.geomnum[0]))
+    if len(geoms) > 1:
+        place_boxes(model, geoms, *draw_assembly(rng, half))
+    else:
+        size = half
+        if model.geom_type[geoms[0]] == _GEOM.mjGEOM_CYLINDER:
+            size = np.array([half[0], half[2], half[0]])
+        elif model.geom_type[geoms[0]] == _GEOM.mjGEOM_CAPSULE:
+            size = np.array([half[0], max(half[2] - half[0], 0.01), half[0]])
+        set_size(model, geoms[0], size)
+    texels = _texels(model, name)
+    texels[:] = cover(rng, *texels.shape[:2])
+
+
+def _texels(model: mujoco.MjModel, name: str) -> NDArray[np.uint8]:
+    """(H, W, 3), to be written to."""
     texture = model.texture(name).id
     height, width = model.tex_height[texture], model.tex_width[texture]
     first = model.tex_adr[texture]
-    texels = model.tex_data[first : first + 3 * height * width].reshape(height, width, 3)
-    texels[:] = cover(rng, height, width)
+    texels: NDArray[np.uint8] = model.tex_data[first : first + 3 * height * width]
+    return texels.reshape(height, width, 3)
 
 
-def _pose(at: list[float], rng: np.random.Generator) -> Floats:
-    yaw = rng.uniform(-np.pi, np.pi)
-    return np.array([*at, np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)])
+def _beside(rng: np.random.Generator, centre: Floats, away: float) -> Floats:
+    azimuth = rng.uniform(-np.pi, np.pi)
+    return centre + away * np.array([np.cos(azimuth), np.sin(azimuth)])
+
+
+def _pose(
+    at: list[float], rng: np.random.Generator, tilt: float = 0.0, yaw: float | None = None
+) -> Floats:
+    """(7,) of something turned about the vertical by ``yaw``, or anyhow, after it was tilted about
+    its own y.
+    """
+    yaw = rng.uniform(-np.pi, np.pi) if yaw is None else yaw
+    quat = np.empty(4)
+    about_z = np.array([np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)])
+    mujoco.mju_mulQuat(quat, about_z, np.array([np.cos(tilt / 2), 0, np.sin(tilt / 2), 0]))
+    return np.array([*at, *quat])

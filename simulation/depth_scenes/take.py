@@ -27,7 +27,7 @@ ROBOT_GROUP = 5
 # Focal length over width: wide wrist cameras to RT-1's head.
 _FOCALS = (0.4, 1.2)
 # Of a picture, what must have depth at all, and be farther than a camera can focus (m).
-_LEAST_SEEN, _TOO_NEAR = 0.7, 0.12
+_LEAST_SEEN, _TOO_NEAR = 0.7, 0.06
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,10 @@ def draw_views(
 ) -> tuple[Floats, Floats]:
     """world_from_camera (4, 4, 4) and K (3, 3) of a take.
 
-    A third are the scene's own cameras, shaken; a sixth ride on the hand; the rest look at the
+    A third are the scene's own cameras, shaken; a fifth ride on the hand; the rest look at the
     workplace from anywhere.
     """
-    kind = rng.choice(["own", "hand", "any"], p=[0.35, 0.17, 0.48])
+    kind = rng.choice(["own", "hand", "any"], p=[0.35, 0.2, 0.45])
     if kind == "hand" and place.own_hand:
         mount, lens = place.own_hand[rng.integers(len(place.own_hand))]
         mount = mount @ _shake(rng, 0.02, 0.15)

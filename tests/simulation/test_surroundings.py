@@ -3,7 +3,10 @@
 import mujoco
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from simulation.depth_scenes.assemblies import draw_assembly
 from simulation.depth_scenes.surroundings import Ground, add_surroundings, draw_surroundings
 
 TABLE, ROOM = 1, 0
@@ -47,12 +50,35 @@ def test_a_kind_leaves_out_what_it_says(model, kind, room, table):
         assert top == pytest.approx(0.71 if kind == "bare" else 0.01)
 
 
-def test_nothing_stands_where_the_robot_works(model):
+def corners(model, data, geom) -> np.ndarray:
+    """(8, 3) m, of the box around a geom, in the world."""
+    signs = np.stack(np.meshgrid([-1, 1], [-1, 1], [-1, 1]), -1).reshape(-1, 3)
+    middle, half = np.split(model.geom_aabb[geom], 2)
+    return (middle + signs * half) @ data.geom_xmat[geom].reshape(3, 3).T + data.geom_xpos[geom]
+
+
+def test_nothing_stands_where_the_robot_works_nor_hangs_through_the_table(model):
     for seed in range(20):
         poses = drawn(model, "native", seed)
+        data = mujoco.MjData(model)
         for name, pose in poses.items():
-            if pose[2] > -10 and name.startswith(("around_standing", "around_lying")):
-                away = np.linalg.norm(pose[:2] - [0.4, 0.1])
-                half = model.geom(name).size[:2].max()
-                assert away - half > 0.1 or away > 0.2
-                assert np.linalg.norm(pose[3:]) == pytest.approx(1)
+            assert np.linalg.norm(pose[3:]) == pytest.approx(1)
+            mocap = model.body(name).mocapid[0]
+            data.mocap_pos[mocap], data.mocap_quat[mocap] = pose[:3], pose[3:]
+        mujoco.mj_kinematics(model, data)
+        for geom in range(model.ngeom):
+            body = model.body(model.geom_bodyid[geom]).name
+            if model.geom_type[geom] != mujoco.mjtGeom.mjGEOM_BOX:
+                continue
+            if not body.startswith(("around_standing", "around_lying")) or poses[body][2] < -10:
+                continue
+            box = corners(model, data, geom)
+            assert np.linalg.norm(box[:, :2] - [0.4, 0.1], axis=1).min() > 0.1
+            assert box[:, 2].min() > (0.71 if "lying" in body else 0.01) - 1e-6
+
+
+@given(st.integers(0, 10_000), st.tuples(*[st.floats(0.01, 0.9)] * 3))
+def test_what_is_made_of_boxes_keeps_its_size(seed, half):
+    centres, sizes = draw_assembly(np.random.default_rng(seed), np.array(half))
+    assert (sizes > 0).all()
+    assert (np.abs(centres) + sizes <= np.array(half) * 1.05 + 0.01).all()

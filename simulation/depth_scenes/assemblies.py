@@ -1,0 +1,80 @@
+"""Trays, racks, shelves and tables: hollow, slatted or on legs, of five boxes each."""
+
+from __future__ import annotations
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating]
+BOXES = 5
+
+
+def draw_assembly(rng: np.random.Generator, half: Floats) -> tuple[Floats, Floats]:
+    """Boxes that make something of half extents ``half`` (3,) m about its centre.
+
+    Returns:
+        Their centres and half extents, each (5, 3) m.
+    """
+    thick = rng.uniform(0.004, 0.12) * half.min() + 0.002
+    made = (_tray, _rack, _shelf, _table)[int(rng.integers(4))](rng, half, thick)
+    return np.array([centre for centre, _ in made]), np.array([size for _, size in made])
+
+
+def place_boxes(model: mujoco.MjModel, geoms: list[int], centres: Floats, halves: Floats) -> None:
+    """Give the boxes of one body their places in it and their sizes."""
+    for geom, centre, half in zip(geoms, centres, halves, strict=True):
+        model.geom_pos[geom] = centre
+        model.geom_size[geom] = half
+        model.geom_rbound[geom] = np.linalg.norm(half)
+        model.geom_aabb[geom] = [0, 0, 0, *half]
+        # Else kinematics takes the place that was compiled.
+        model.geom_sameframe[geom] = mujoco.mjtSameFrame.mjSAMEFRAME_NONE
+
+
+def _sides(half: Floats, thick: float) -> list[tuple[list[float], list[float]]]:
+    x, y, z = half
+    return [
+        ([x - thick, 0, 0], [thick, y, z]),
+        ([-x + thick, 0, 0], [thick, y, z]),
+    ]
+
+
+def _tray(rng: np.random.Generator, half: Floats, thick: float) -> list:
+    """A bottom and four walls."""
+    x, y, z = half
+    return [
+        *_sides(half, thick),
+        ([0, y - thick, 0], [x, thick, z]),
+        ([0, -y + thick, 0], [x, thick, z]),
+        ([0, 0, -z + thick], [x, y, thick]),
+    ]
+
+
+def _rack(rng: np.random.Generator, half: Floats, thick: float) -> list:
+    """Five slats side by side."""
+    x, y, z = half
+    share = rng.uniform(0.2, 0.9)
+    places = (np.arange(BOXES) - (BOXES - 1) / 2) * 2 * x / BOXES
+    return [([at, 0, 0], [share * x / BOXES, y, min(z, 2 * thick)]) for at in places]
+
+
+def _shelf(rng: np.random.Generator, half: Floats, thick: float) -> list:
+    """Two sides, a back, a bottom, and a board between."""
+    x, y, z = half
+    return [
+        *_sides(half, thick),
+        ([0, -y + thick, 0], [x, thick, z]),
+        ([0, 0, -z + thick], [x, y, thick]),
+        ([0, 0, rng.uniform(-0.5, 0.9) * z], [x, y, thick]),
+    ]
+
+
+def _table(rng: np.random.Generator, half: Floats, thick: float) -> list:
+    """A board on four legs."""
+    x, y, z = half
+    legs = [(a * (x - thick), b * (y - thick)) for a in (-1, 1) for b in (-1, 1)]
+    return [
+        *(([u, v, 0], [thick, thick, z]) for u, v in legs),
+        ([0, 0, z - thick], [x, y, thick]),
+    ]
