@@ -2,7 +2,7 @@
 
 import json
 import math
-import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ import robots  # noqa: E402, F401  chooses the OpenGL
 from jobs import train_depth  # noqa: E402
 from pipeline.depth_training.batches import PairCutter  # noqa: E402
 from pipeline.depth_training.loop import make_network, train_network  # noqa: E402
+from pipeline.depth_training.step import Step  # noqa: E402
 from pipeline.depth_training.takes import (  # noqa: E402
     VALIDATION_SCENES,
     TakePlan,
@@ -330,20 +331,23 @@ def test_a_training_that_goes_on_needs_no_start(takes, checkpoint, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++ on the CPU")
-def test_a_compiled_step_learns_what_an_eager_one_does(takes, tmp_path):
-    def train(compiled):
-        told = []
-        config = load_training(None, [*SMALL, "loop.steps=2", f"loop.compiled={compiled}"])
-        out = tmp_path / compiled
-        train_network(config, takes, out, device=torch.device("cpu"), tell=told.append)
-        state = torch.load(out / "state.pt", weights_only=True)
-        return told[-1]["relative"], state["network"], out / "checkpoint.safetensors"
+def test_a_compiled_step_learns_what_an_eager_one_does(takes, monkeypatch):
+    """In one graph; what makes kernels of it takes minutes on a CPU, and is left out here."""
+    traced = partial(torch.compile, backend="aot_eager", fullgraph=True)
+    monkeypatch.setattr(torch, "compile", traced)
 
-    eager, compiled = train("false"), train("true")
-    assert compiled[0] == pytest.approx(eager[0], abs=1e-3)
-    assert compiled[1].keys() == eager[1].keys()
-    load_checkpoint(compiled[2])
+    def learn(compiled):
+        config = load_training(None, [*SMALL, f"loop.compiled={compiled}"])
+        torch.manual_seed(0)
+        step = Step(make_network(config), config.loop)
+        parts = step(0, cutter_of(takes))
+        return parts, step.network.state_dict()
+
+    (eager, before), (compiled, after) = learn("false"), learn("true")
+    for name, value in eager.items():
+        assert torch.allclose(compiled[name], value, atol=1e-4), name
+    assert before.keys() == after.keys()
+    assert all(torch.allclose(after[key], before[key], atol=1e-2) for key in before)
 
 
 def test_the_shipped_recipe_loads():
