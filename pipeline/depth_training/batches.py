@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from pipeline.depth_training.draws import Draw, sent
 from pipeline.depth_training.takes import TakeSet
 from reconstruction.depth.pointmap.hints import STRIDE, robot_hints
 from reconstruction.depth.pointmap.losses import Truth
@@ -20,7 +21,7 @@ from reconstruction.depth.pointmap.network import rays
 SIZES = ((256, 256), (192, 320), (224, 288))
 _LEAST_CUT = 0.62
 _KNOWN = 0.8  # share of pairs of which the network is told K
-_SAME = 0.12  # share of pairs of a frame with itself
+_SAME = 0.06  # share of pairs of a frame with itself
 _RESTS = 0.5  # of pairs of a camera that does not move, or rides on the hand
 # Share of pairs of which the network is told where the base is, and of these, the robot's depth.
 _POSED, _ROBOT = 0.8, 0.9
@@ -32,15 +33,18 @@ _SLIP = 1.2  # pixels of the robot's maps by which its outline is off
 
 @dataclass(frozen=True)
 class Batch:
-    """Pairs: pictures (B, 3, H, W) in 0..1, K (B, 3, 3) of both, what is told of the robot in each
-    (`robot_hints`), and the truth of the frames.
+    """B pairs, whose pictures are each the other's reference: of row k of 2B, row (k + B) % 2B.
+
+    Attributes:
+        pictures: (2B, 3, H, W) in 0..1.
+        K: (2B, 3, 3) pixels.
+        hints: (2B, 5, H / 2, W / 2), what is told of the robot (`robot_hints`).
+        truth: of all 2B.
     """
 
-    frames: Tensor
-    references: Tensor
+    pictures: Tensor
     K: Tensor
     hints: Tensor
-    reference_hints: Tensor
     truth: Truth
 
 
@@ -67,9 +71,8 @@ class PairCutter:
         Args:
             plain: as filmed, K known: for judging.
         """
-        draw = _Draw(generator, self._device)
-        where = self._rgb.device
-        take = torch.randint(len(self._rgb), (count,), generator=generator).to(where)
+        draw = Draw(generator, self._device)
+        take = torch.randint(len(self._rgb), (count,), generator=generator)
         first = torch.randint(4, (count,), generator=generator)
         other = (first + torch.randint(1, 4, (count,), generator=generator)) % 4
         # Most clips are of cameras at rest, as the first two frames are.
@@ -78,31 +81,29 @@ class PairCutter:
         other = torch.where(rests, 1 - first % 2, other)
         same = torch.rand(count, generator=generator) < _SAME
         other = torch.where(same, first, other)
-        i, j = first.to(where), other.to(where)
         size = SIZES[0] if plain else SIZES[int(torch.randint(3, (1,), generator=generator))]
+        rows = sent(take.repeat(2), self._rgb.device)
+        frames = sent(torch.cat([first, other]), self._rgb.device)
+
+        def of_both(held: Tensor) -> Tensor:
+            return held[rows, frames].to(self._device)
+
         box = _boxes(draw, count, self._rgb.shape[2:4], size, plain)
-        rgb = torch.cat([self._rgb[take, i], self._rgb[take, j]]).to(self._device)
-        pictures = _cut(rgb.permute(0, 3, 1, 2).float() / 255, box.repeat(2, 1), size, "bilinear")
-        depth = self._depth[take, i].to(self._device).float()
-        depth = _cut(depth[:, None], box, size, "nearest")[:, 0]
-        K = _cut_lens(self._K[take, i].to(self._device), box, size)
-        poses = self._pose[take, i].to(self._device), self._pose[take, j].to(self._device)
-        pose = torch.linalg.solve(poses[1].double(), poses[0].double()).float()
+        grid = _grid(box.repeat(2, 1), self._rgb.shape[2:4], size)
+        pictures = _sampled(of_both(self._rgb).permute(0, 3, 1, 2) / 255, grid, "bilinear")
+        depth = _sampled(of_both(self._depth).float()[:, None], grid, "nearest")[:, 0]
+        K = _cut_lens(of_both(self._K), box.repeat(2, 1), size)
+        pose = of_both(self._pose)
         if not plain:
             pictures = _spoil(pictures, draw)
-        frames, references = pictures.chunk(2)
-        own = rays(K, depth.shape[1:])
-        # Over depth: R ray + t / z - ray.
-        turned = torch.einsum("bij,bjhw->bihw", pose[:, :3, :3], own)
-        shift = turned + pose[:, :3, 3, None, None] / depth.clamp_min(0.05)[:, None] - own
         known = torch.ones(count, dtype=torch.bool, device=self._device)
         if not plain:
             known = draw.uniform(count) < _KNOWN
-        robot = torch.cat([self._robot[take, i], self._robot[take, j]]).to(self._device).float()
-        hints = _hints(robot, torch.cat(poses), K.repeat(2, 1, 1), known, box, size, draw, plain)
-        truth = Truth(depth, shift, (K[:, 0, 0] / size[1]).log(), known)
-        own_hints, reference_hints = hints.chunk(2)
-        return Batch(frames, references, K, own_hints, reference_hints, truth)
+        robot = of_both(self._robot).float()
+        hints = _hints(robot, pose, K, known, box, size, draw, plain)
+        shift = _shift(pose, depth, K)
+        truth = Truth(depth, shift, (K[:, 0, 0] / size[1]).log(), known.repeat(2))
+        return Batch(pictures, K, hints, truth)
 
 
 def _taken(array: NDArray, rows: Tensor, where: torch.device) -> Tensor:
@@ -119,26 +120,7 @@ def _taken(array: NDArray, rows: Tensor, where: torch.device) -> Tensor:
     return out
 
 
-@dataclass(frozen=True)
-class _Draw:
-    """Random numbers made on the CPU, so that they do not depend on the device, but for noise."""
-
-    generator: torch.Generator
-    device: torch.device
-
-    def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
-        values = torch.rand(shape, generator=self.generator).to(self.device)
-        return low + (high - low) * values
-
-    def normal(self, *shape: int) -> Tensor:
-        return torch.randn(shape, generator=self.generator).to(self.device)
-
-    def on_device(self) -> torch.Generator:
-        seed = int(torch.randint(2**31, (1,), generator=self.generator))
-        return torch.Generator(self.device).manual_seed(seed)
-
-
-def _boxes(draw: _Draw, count: int, full: torch.Size, size: tuple[int, int], plain: bool) -> Tensor:
+def _boxes(draw: Draw, count: int, full: torch.Size, size: tuple[int, int], plain: bool) -> Tensor:
     """(B, 4) x0, y0, width, height in pixels of the full picture, of ``size``'s aspect."""
     height, width = full
     most = min(height / size[0], width / size[1])
@@ -149,15 +131,30 @@ def _boxes(draw: _Draw, count: int, full: torch.Size, size: tuple[int, int], pla
     return torch.stack([(width - w) * at[:, 0], (height - h) * at[:, 1], w, h], 1)
 
 
-def _cut(pictures: Tensor, box: Tensor, size: tuple[int, int], mode: str) -> Tensor:
-    height, width = pictures.shape[2:]
+def _grid(box: Tensor, full: torch.Size, size: tuple[int, int]) -> Tensor:
+    """(B, H, W, 2): where boxes (B, 4) of pictures of size ``full`` are sampled."""
+    height, width = full
     x0, y0, w, h = box.T
-    theta = pictures.new_zeros(len(box), 2, 3)
+    theta = box.new_zeros(len(box), 2, 3)
     theta[:, 0, 0], theta[:, 1, 1] = w / width, h / height
     theta[:, 0, 2] = (2 * x0 + w) / width - 1
     theta[:, 1, 2] = (2 * y0 + h) / height - 1
-    grid = F.affine_grid(theta, [len(box), 1, *size], align_corners=False)
+    return F.affine_grid(theta, [len(box), 1, *size], align_corners=False)
+
+
+def _sampled(pictures: Tensor, grid: Tensor, mode: str) -> Tensor:
     return F.grid_sample(pictures, grid, mode, "border", align_corners=False)
+
+
+def _shift(pose: Tensor, depth: Tensor, K: Tensor) -> Tensor:
+    """(2B, 3, H, W) of `Prediction`: R ray + t / z - ray, from each camera to its pair's other."""
+    own = pose.double()
+    other = own.roll(len(own) // 2, 0)
+    back = other[:, :3, :3].mT  # their inverse, which takes no solver that the host waits for
+    turn = back @ own[:, :3, :3] - torch.eye(3, device=own.device)
+    move = back @ (own[:, :3, 3:] - other[:, :3, 3:])
+    turned = torch.einsum("bij,bjhw->bihw", turn.float(), rays(K, depth.shape[1:]))
+    return turned.addcdiv_(move.float()[..., None], depth.clamp_min(0.05)[:, None])
 
 
 def _cut_lens(K: Tensor, box: Tensor, size: tuple[int, int]) -> Tensor:
@@ -176,10 +173,10 @@ def _hints(
     known: Tensor,
     box: Tensor,
     size: tuple[int, int],
-    draw: _Draw,
+    draw: Draw,
     plain: bool,
 ) -> Tensor:
-    """`robot_hints` of frames and references: as a solver finds the camera, or not at all.
+    """`robot_hints` of both pictures: as a solver finds the camera, or not at all.
 
     As in use, half of the robot's blocks are not told. Both pictures of a pair share the errors.
     """
@@ -198,7 +195,8 @@ def _hints(
         )
         robot = robot * (1 + some * draw.normal(count) * _OFF).repeat(2)[:, None, None]
         robot = robot * (posed & (draw.uniform(count) < _ROBOT)).repeat(2)[:, None, None]
-    depth = _cut(robot[:, None], within.repeat(2, 1), half, "nearest")[:, 0]
+    grid = _grid(within.repeat(2, 1), robot.shape[1:], half)
+    depth = _sampled(robot[:, None], grid, "nearest")[:, 0]
     depth = depth * _told_blocks(draw, count, half).repeat(2, 1, 1)
     return robot_hints(depth, pose, K, posed.repeat(2), size)
 
@@ -214,7 +212,7 @@ def _nudges(turn: Tensor, move: Tensor) -> Tensor:
     return out
 
 
-def _told_blocks(draw: _Draw, count: int, half: tuple[int, int]) -> Tensor:
+def _told_blocks(draw: Draw, count: int, half: tuple[int, int]) -> Tensor:
     """(B, h, w) bool: of most, every second block of a checkerboard; of some, all."""
     side = draw.uniform(count, 1, 1, low=4.0, high=14.0)
     start = draw.uniform(count, 2, 1, 1, high=28.0)
@@ -224,7 +222,7 @@ def _told_blocks(draw: _Draw, count: int, half: tuple[int, int]) -> Tensor:
     return odd | (draw.uniform(count, 1, 1) < 0.2)
 
 
-def _spoil(pictures: Tensor, draw: _Draw) -> Tensor:
+def _spoil(pictures: Tensor, draw: Draw) -> Tensor:
     """Exposure, colour, contrast, glare, blur, fewer pixels, noise; both pictures of a pair share
     most of it.
     """
@@ -235,28 +233,30 @@ def _spoil(pictures: Tensor, draw: _Draw) -> Tensor:
         own = draw.uniform(2 * count, *shape, low=-spread, high=spread)
         return pair + 0.15 * own
 
+    # One pass each: these are the largest tensors of a step, in single precision.
     gain = 1 + shared(1, 1, 1, spread=0.35) + shared(3, 1, 1, spread=0.15)
-    x = pictures * gain + shared(1, 1, 1, spread=0.12)
-    grey = x.mean(1, keepdim=True)
-    x = grey + (x - grey) * (1 + shared(1, 1, 1, spread=0.6)).clamp_min(0)
-    x = x * (1 + _ramps(x.shape, shared(2, 1, 1, spread=0.3))) + _glare(x.shape, draw, count)
-    x = x.clamp(1e-4, 1) ** (1 + shared(1, 1, 1, spread=0.35)).clamp_min(0.4)
+    x = torch.addcmul(shared(1, 1, 1, spread=0.12), pictures, gain)
+    colour = (1 + shared(1, 1, 1, spread=0.6)).clamp_min(0)
+    x = torch.lerp(x.mean(1, keepdim=True), x, colour)
+    light = 1 + _ramps(x.shape, shared(2, 1, 1, spread=0.3))
+    x = torch.addcmul(_glare(x.shape, draw, count), x, light)
+    x = x.clamp_(1e-4, 1).pow_((1 + shared(1, 1, 1, spread=0.35)).clamp_min(0.4))
     # What a small or compressed picture shows, at this one's size.
-    fewer = float(draw.uniform(1, low=0.3, high=0.9).cpu())
+    fewer = draw.number(0.3, 0.9)
     coarse = F.interpolate(x, scale_factor=fewer, mode="bilinear", antialias=False)
     coarse = F.interpolate(coarse, x.shape[2:], mode="bilinear", align_corners=False)
     x = torch.where(draw.uniform(count, 1, 1, 1).repeat(2, 1, 1, 1) < 0.3, coarse, x)
     blurred = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
     share = draw.uniform(count, 1, 1, 1, low=-1.2, high=1.0).clamp_min(0).repeat(2, 1, 1, 1)
-    x = x + share * (blurred - x)
+    x = torch.lerp(x, blurred, share)
     generator = draw.on_device()
     noise = torch.randn(x.shape, device=x.device, generator=generator)
-    x = x + noise * draw.uniform(2 * count, 1, 1, 1, high=0.03)
+    x.addcmul_(noise, draw.uniform(2 * count, 1, 1, 1, high=0.03))
     # Sensors' noise of colour comes out of demosaicing and compression in blotches.
     few = (x.shape[2] // 4, x.shape[3] // 4)
     blotches = torch.randn(2 * count, 3, *few, device=x.device, generator=generator)
     blotches = F.interpolate(blotches, x.shape[2:], mode="bilinear", align_corners=False)
-    return (x + blotches * draw.uniform(2 * count, 1, 1, 1, high=0.03)).clamp(0, 1)
+    return x.addcmul_(blotches, draw.uniform(2 * count, 1, 1, 1, high=0.03)).clamp_(0, 1)
 
 
 def _ramps(shape: torch.Size, slope: Tensor) -> Tensor:
@@ -266,7 +266,7 @@ def _ramps(shape: torch.Size, slope: Tensor) -> Tensor:
     return slope[:, :1] * x + slope[:, 1:] * y
 
 
-def _glare(shape: torch.Size, draw: _Draw, count: int) -> Tensor:
+def _glare(shape: torch.Size, draw: Draw, count: int) -> Tensor:
     """(B, 1, H, W): of half of the pairs, a soft bright or dark spot."""
     y = torch.linspace(-1, 1, shape[2], device=draw.device)[None, :, None]
     x = torch.linspace(-1, 1, shape[3], device=draw.device)[None, None, :]

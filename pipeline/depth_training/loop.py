@@ -6,7 +6,6 @@ import json
 import math
 import time
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -15,13 +14,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.depth_training.batches import Batch, PairCutter
+from pipeline.depth_training.batches import PairCutter
+from pipeline.depth_training.step import Step, look, rate_of
 from pipeline.depth_training.takes import TakeSet
-from reconstruction.depth.pointmap.checkpoint import load_encoder, save_checkpoint
-from reconstruction.depth.pointmap.losses import pointmap_loss
-from reconstruction.depth.pointmap.network import NetworkConfig, PointmapNetwork, Prediction
+from reconstruction.depth.pointmap.checkpoint import (
+    load_checkpoint,
+    load_encoder,
+    save_checkpoint,
+)
+from reconstruction.depth.pointmap.network import NetworkConfig, PointmapNetwork
 from schemas.reasons import UsageError
-from schemas.training import DepthTraining, LoopPart
+from schemas.training import DepthTraining
 
 _TOLD_EVERY = 100
 
@@ -62,68 +65,66 @@ def train_network(
         )
     loop = config.loop
     torch.manual_seed(loop.seed)
-    network = make_network(config).to(device, memory_format=torch.channels_last)
-    average = deepcopy(network).requires_grad_(False)
-    encoder = list(network.encoder.body.parameters())
-    taken = {id(p) for p in encoder}
-    rest = [p for p in network.parameters() if id(p) not in taken]
-    optimizer = torch.optim.AdamW(
-        [{"params": rest, "share": 1.0}, {"params": encoder, "share": loop.encoder_rate}],
-        lr=loop.rate,
-        weight_decay=loop.decay,
-        fused=device.type == "cuda",
-    )
+    network = make_network(config, begun=(out / "state.pt").is_file())
+    learn = Step(network.to(device, memory_format=torch.channels_last), loop)
     training = PairCutter(takes, torch.from_numpy(takes.training), device, resident)
     validation = PairCutter(takes, torch.from_numpy(takes.validation), device, resident)
-    first = _resume(out, network, average, optimizer, config)
+    first = _resume(out, learn, config)
     began = time.monotonic()
     sums: dict[str, Tensor] = {}
     summed = 0
     _cut_curve(out, first)
     for step in range(first, loop.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = _rate(loop, step) * group["share"]
-        # A batch is a function of the seed and of its number, whenever the training was broken off.
-        generator = torch.Generator().manual_seed(loop.seed * 1_000_003 + step)
-        batch = training.cut(loop.batch, generator)
-        loss, parts = pointmap_loss(_run(network, batch), batch.truth)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        _follow(average, network, min(loop.average, (step + 1) / (step + 10)))
-        for name, value in parts.items():
-            sums[name] = sums.get(name, torch.zeros((), device=device)) + value.detach()
+        for name, value in learn(step, training).items():
+            sums[name] = sums.get(name, torch.zeros((), device=device)) + value
         done, summed = step + 1, summed + 1
         if done % _TOLD_EVERY == 0 or done == loop.steps:
-            line: dict[str, Any] = {"step": done, "rate": _rate(loop, step)}
+            line: dict[str, Any] = {"step": done, "rate": rate_of(loop, step)}
             line |= {name: round(float(value) / summed, 5) for name, value in sums.items()}
             line["pairs_per_s"] = round((done - first) * loop.batch / (time.monotonic() - began))
             sums, summed = {}, 0
             if done % loop.judge_every == 0 or done == loop.steps:
-                line["validation"] = judge(average, validation, loop.batch, loop.judged)
+                line["validation"] = judge(learn.average, validation, loop.batch, loop.judged)
             _append(out, line)
             tell(line)
         stopped = time.monotonic() > until and done < loop.steps
         if stopped or done % loop.judge_every == 0 or done == loop.steps:
-            _save_state(out, done, network, average, optimizer, config)
+            _save_state(out, done, learn, config)
         if stopped:
             return None
     checkpoint = out / "checkpoint.safetensors"
-    judged = judge(average, validation, loop.batch, loop.judged)
+    judged = judge(learn.average, validation, loop.batch, loop.judged)
     about = {"training": config.model_dump(mode="json"), "validation": judged}
-    save_checkpoint(average, checkpoint, about)
+    save_checkpoint(learn.average, checkpoint, about)
     return checkpoint
 
 
-def make_network(config: DepthTraining) -> PointmapNetwork:
-    """The network before its training."""
+def make_network(config: DepthTraining, begun: bool = False) -> PointmapNetwork:
+    """The network before its training.
+
+    Args:
+        begun: without the weights that a training begins with, since it goes on.
+
+    Raises:
+        UsageError: those weights are not there, or are of another network.
+    """
     part = config.network
-    shape = NetworkConfig(**part.model_dump(exclude={"encoder_weights"}))
-    network = PointmapNetwork(shape)
-    if part.encoder_weights is not None:
-        load_encoder(network, part.encoder_weights)
-    return network
+    shape = NetworkConfig(**part.model_dump(exclude={"encoder_weights", "start"}))
+    if begun or part.start is None:
+        network = PointmapNetwork(shape)
+        if part.encoder_weights is not None and not begun:
+            load_encoder(network, part.encoder_weights)
+        return network
+    network = load_checkpoint(part.start, "network.start")
+    theirs, ours = network.config.to_tree(), shape.to_tree()
+    if others := [
+        f"{key} {theirs[key]}, not {ours[key]}" for key in ours if theirs[key] != ours[key]
+    ]:
+        raise UsageError(
+            f"network.start is {part.start}, whose network has {'; '.join(others)}; "
+            "set network's values to the checkpoint's, or choose another"
+        )
+    return network.train()
 
 
 @torch.no_grad()
@@ -131,6 +132,10 @@ def judge(network: PointmapNetwork, cutter: PairCutter, size: int, pairs: int) -
     """AbsRel and delta < 1.25 of the validation, in metres and after one scale a picture.
 
     With what a solved camera tells, and (``alone_...``) without.
+
+    Args:
+        size: pairs at once.
+        pairs: in all; both pictures of each are judged.
     """
     network.eval()
     sums: dict[str, float] = {}
@@ -138,9 +143,8 @@ def judge(network: PointmapNetwork, cutter: PairCutter, size: int, pairs: int) -
     for k, told in product(range(rounds), (True, False) if network.config.robot else (False,)):
         batch = cutter.cut(size, torch.Generator().manual_seed(k), plain=True)
         if not told:
-            nothing = torch.zeros_like(batch.hints)
-            batch = replace(batch, hints=nothing, reference_hints=nothing)
-        said = _run(network, batch)
+            batch = replace(batch, hints=torch.zeros_like(batch.hints))
+        said = look(network, batch)
         depth, seen = batch.truth.depth, batch.truth.depth > 0
         error = said.log_depth - depth.clamp_min(1e-3).log()
         middle = torch.where(seen, error, torch.nan).flatten(1).nanmedian(1).values
@@ -158,50 +162,17 @@ def judge(network: PointmapNetwork, cutter: PairCutter, size: int, pairs: int) -
     return {name: round(value, 5) for name, value in sums.items()}
 
 
-def _run(network: PointmapNetwork, batch: Batch) -> Prediction:
-    kind = batch.frames.device.type
-    with torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda"):
-        frames = batch.frames.contiguous(memory_format=torch.channels_last)
-        references = batch.references.contiguous(memory_format=torch.channels_last)
-        said: Prediction = network(
-            frames,
-            references,
-            batch.K,
-            batch.truth.known,
-            batch.hints,
-            batch.reference_hints,
-        )
-    return said
-
-
-def _rate(loop: LoopPart, step: int) -> float:
-    if step < loop.warmup:
-        return loop.rate * (step + 1) / loop.warmup
-    share = (step - loop.warmup) / max(1, loop.steps - loop.warmup)
-    return loop.rate * 0.5 * (1 + math.cos(math.pi * share))
-
-
-@torch.no_grad()
-def _follow(average: PointmapNetwork, network: PointmapNetwork, share: float) -> None:
-    old, new = list(average.parameters()), [p.detach() for p in network.parameters()]
-    torch._foreach_lerp_(old, new, 1 - share)
-    for kept, value in zip(average.buffers(), network.buffers(), strict=True):
-        kept.copy_(value)
-
-
 def _save_state(
     out: Path,
     step: int,
-    network: PointmapNetwork,
-    average: PointmapNetwork,
-    optimizer: torch.optim.Optimizer,
+    learn: Step,
     config: DepthTraining,
 ) -> None:
     state = {
         "step": step,
-        "network": network.state_dict(),
-        "average": average.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        "network": learn.network.state_dict(),
+        "average": learn.average.state_dict(),
+        "optimizer": learn.optimizer.state_dict(),
         "config": config.model_dump_json(),
     }
     temporary = out / ".state.pt.writing"
@@ -209,13 +180,7 @@ def _save_state(
     temporary.rename(out / "state.pt")
 
 
-def _resume(
-    out: Path,
-    network: PointmapNetwork,
-    average: PointmapNetwork,
-    optimizer: torch.optim.Optimizer,
-    config: DepthTraining,
-) -> int:
+def _resume(out: Path, learn: Step, config: DepthTraining) -> int:
     file = out / "state.pt"
     if not file.is_file():
         return 0
@@ -224,9 +189,9 @@ def _resume(
         raise UsageError(
             f"{file} is of a training with another configuration; choose another --out"
         )
-    network.load_state_dict(state["network"])
-    average.load_state_dict(state["average"])
-    optimizer.load_state_dict(state["optimizer"])
+    learn.network.load_state_dict(state["network"])
+    learn.average.load_state_dict(state["average"])
+    learn.optimizer.load_state_dict(state["optimizer"])
     return int(state["step"])
 
 

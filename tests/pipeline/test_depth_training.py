@@ -2,20 +2,25 @@
 
 import json
 import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 from take_checks import share_that_agrees
 from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("timm")
 
+from torch.nn.functional import grid_sample  # noqa: E402
+
 import robots  # noqa: E402, F401  chooses the OpenGL
 from jobs import train_depth  # noqa: E402
 from pipeline.depth_training.batches import PairCutter  # noqa: E402
-from pipeline.depth_training.loop import train_network  # noqa: E402
+from pipeline.depth_training.loop import make_network, train_network  # noqa: E402
+from pipeline.depth_training.step import Step  # noqa: E402
 from pipeline.depth_training.takes import (  # noqa: E402
     VALIDATION_SCENES,
     TakePlan,
@@ -23,7 +28,11 @@ from pipeline.depth_training.takes import (  # noqa: E402
     film_takes,
     plan_units,
 )
-from reconstruction.depth.pointmap.checkpoint import embedded_checkpoint, load_checkpoint  # noqa: E402
+from reconstruction.depth.pointmap.checkpoint import (  # noqa: E402
+    embedded_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
 from reconstruction.depth.pointmap.network import rays  # noqa: E402
 from schemas.reasons import UsageError  # noqa: E402
 from schemas.training import load_training  # noqa: E402
@@ -103,7 +112,7 @@ def test_filming_goes_on_where_it_was_broken_off(tmp_path):
 
 @pytest.fixture
 def takes(tmp_path) -> TakeSet:
-    """A slanted plane seen by cameras that step aside, analytically."""
+    """A slanted plane seen by cameras that step aside and turn, analytically."""
     folder = tmp_path / "takes"
     (folder / "done").mkdir(parents=True)
     rows = 16
@@ -115,9 +124,12 @@ def takes(tmp_path) -> TakeSet:
     depth = np.empty((rows, FRAMES, HEIGHT, WIDTH), np.float16)
     pose = np.broadcast_to(np.eye(4), (rows, FRAMES, 4, 4)).copy()
     pose[:, 2:, :3, 3] = rng.normal(0, 0.05, (rows, 2, 3))
+    turns = Rotation.from_rotvec(rng.normal(0, 0.08, (2 * rows, 3))).as_matrix()
+    pose[:, 2:, :3, :3] = turns.reshape(rows, 2, 3, 3)
     for row in range(rows):
         for k in range(FRAMES):
-            depth[row, k] = (distance - pose[row, k, :3, 3] @ normal) / (ray @ normal)
+            turn, place = pose[row, k, :3, :3], pose[row, k, :3, 3]
+            depth[row, k] = (distance - place @ normal) / (ray @ turn.T @ normal)
     rgb = rng.integers(0, 255, (rows, FRAMES, HEIGHT // 16, WIDTH // 16, 3)).astype(np.uint8)
     np.save(folder / "rgb.npy", rgb.repeat(16, 2).repeat(16, 3))
     np.save(folder / "depth.npy", depth)
@@ -133,29 +145,55 @@ def takes(tmp_path) -> TakeSet:
     return TakeSet(folder)
 
 
+def cutter_of(takes) -> PairCutter:
+    return PairCutter(takes, torch.from_numpy(takes.training), torch.device("cpu"), resident=True)
+
+
 @pytest.mark.parametrize("plain", [True, False])
-def test_a_cut_keeps_points_where_they_are(takes, plain):
-    """Whatever is cut out, its points lie on the plane, and the shift leads to the reference's."""
-    rows = torch.from_numpy(takes.training)
-    cutter = PairCutter(takes, rows, torch.device("cpu"), resident=True)
-    batch = cutter.cut(12, torch.Generator().manual_seed(0), plain=plain)
+def test_the_shift_of_either_picture_leads_to_what_the_other_sees(takes, plain):
+    """A point of one, in the other's frame, has the depth that the other has where it is seen."""
+    pairs = 12
+    batch = cutter_of(takes).cut(pairs, torch.Generator().manual_seed(0), plain=plain)
+    depth, K = batch.truth.depth, batch.K.roll(pairs, 0)
+    assert len(depth) == len(batch.pictures) == 2 * pairs
+    there = (rays(batch.K, depth.shape[1:]) + batch.truth.shift) * depth[:, None]
+    pixel = torch.einsum("bij,bjhw->bhwi", K, there / there[:, 2:])[..., :2]
+    size = torch.tensor([depth.shape[2], depth.shape[1]])
+    # A plane's inverse depth is linear in pixels, so that it is interpolated exactly.
+    inverse = 1 / depth.roll(pairs, 0)[:, None]
+    met = grid_sample(inverse, 2 * pixel / size - 1, align_corners=False)[:, 0]
+    inside = ((pixel > 1) & (pixel < size - 1)).all(-1)
+    assert (inside.float().mean((1, 2)) > 0.4).all()
+    assert torch.allclose(met[inside] * there[:, 2][inside], torch.ones(()), atol=0.01)
+    moved = batch.truth.shift.abs().amax((1, 2, 3)) > 0.02
+    assert moved[:pairs].any()
+    assert torch.equal(moved[:pairs], moved[pairs:])
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_a_cut_keeps_what_is_known_of_either_picture(takes, plain):
+    batch = cutter_of(takes).cut(12, torch.Generator().manual_seed(0), plain=plain)
     depth = batch.truth.depth
-    own = rays(batch.K, depth.shape[1:]) * depth[:, None]
-    there = own + batch.truth.shift * depth[:, None]
-    normal = torch.tensor([0.0, 0.5, 1.0])
-    height = torch.einsum("bchw,c->bhw", there, normal)
-    # In the reference's frame the plane is at one distance, which its place decides.
-    assert torch.allclose(height, height.mean((1, 2), keepdim=True), atol=0.01)
-    assert batch.frames.min() >= 0
-    assert batch.frames.max() <= 1
+    assert batch.pictures.min() >= 0
+    assert batch.pictures.max() <= 1
     assert torch.allclose(batch.truth.log_focal.exp() * depth.shape[2], batch.K[:, 0, 0])
     there = batch.hints[:, 0] > 0
     told = batch.hints[:, 1].exp()[there]
-    assert there.any()
+    assert there[:12].any()
+    assert there[12:].any()
     # The robot's maps are of the surface that the depth is of, but for what a solver errs by.
     assert torch.allclose(told, depth[:, 1::2, 1::2][there], rtol=0.02 if plain else 0.15)
     if plain:
         assert batch.truth.known.all()
+
+
+def test_a_batch_is_a_function_of_its_generator(takes):
+    def cut(seed):
+        batch = cutter_of(takes).cut(3, torch.Generator().manual_seed(seed))
+        return [batch.pictures, batch.K, batch.hints, *vars(batch.truth).values()]
+
+    assert all(torch.equal(a, b) for a, b in zip(cut(5), cut(5), strict=True))
+    assert cut(5)[0].shape != cut(6)[0].shape or not torch.equal(cut(5)[0], cut(6)[0])
 
 
 SMALL = [
@@ -254,10 +292,68 @@ def test_a_training_goes_on_with_its_own_configuration_only(takes, tmp_path):
         train("loop.rate=0.1")
 
 
+@pytest.fixture
+def checkpoint(tmp_path) -> Path:
+    torch.manual_seed(1)
+    path = tmp_path / "earlier.safetensors"
+    save_checkpoint(make_network(load_training(None, SMALL)), path, {})
+    return path
+
+
+def test_a_training_can_begin_with_a_checkpoint(checkpoint):
+    begun = make_network(load_training(None, [*SMALL, f"network.start={checkpoint}"]))
+    earlier = load_checkpoint(checkpoint).state_dict()
+    assert all(torch.equal(value, earlier[key]) for key, value in begun.state_dict().items())
+    assert begun.training
+
+
+def test_what_a_training_cannot_begin_with_is_told(checkpoint):
+    start = f"network.start={checkpoint}"
+    with pytest.raises(UsageError, match=r"network has width 32, not 64; heads 4, not 8"):
+        make_network(load_training(None, [*SMALL, start, "network.width=64", "network.heads=8"]))
+    with pytest.raises(UsageError, match=r"set network.encoder_weights=null"):
+        load_training(None, [start])
+    with pytest.raises(UsageError, match=r"network.start is /nowhere, which is no file"):
+        make_network(load_training(None, [*SMALL, "network.start=/nowhere"]))
+
+
+def test_a_training_that_goes_on_needs_no_start(takes, checkpoint, tmp_path):
+    def train(out, until=math.inf):
+        return train_network(
+            config, takes, out, device=torch.device("cpu"), tell=lambda line: None, until=until
+        )
+
+    config = load_training(None, [*SMALL, "loop.steps=2", f"network.start={checkpoint}"])
+    whole = train(tmp_path / "whole")
+    assert train(tmp_path / "parts", -math.inf) is None
+    checkpoint.unlink()
+    assert same(whole, train(tmp_path / "parts"))
+
+
+@pytest.mark.slow
+def test_a_compiled_step_learns_what_an_eager_one_does(takes, monkeypatch):
+    """In one graph; what makes kernels of it takes minutes on a CPU, and is left out here."""
+    traced = partial(torch.compile, backend="aot_eager", fullgraph=True)
+    monkeypatch.setattr(torch, "compile", traced)
+
+    def learn(compiled):
+        config = load_training(None, [*SMALL, f"loop.compiled={compiled}"])
+        torch.manual_seed(0)
+        step = Step(make_network(config), config.loop)
+        parts = step(0, cutter_of(takes))
+        return parts, step.network.state_dict()
+
+    (eager, before), (compiled, after) = learn("false"), learn("true")
+    for name, value in eager.items():
+        assert torch.allclose(compiled[name], value, atol=1e-4), name
+    assert before.keys() == after.keys()
+    assert all(torch.allclose(after[key], before[key], atol=1e-2) for key in before)
+
+
 def test_the_shipped_recipe_loads():
     shipped = load_training(REPO / "configs" / "depth_training.yaml")
     assert load_checkpoint(embedded_checkpoint()).config.to_tree() == shipped.network.model_dump(
-        exclude={"encoder_weights"}
+        exclude={"encoder_weights", "start"}
     )
 
 

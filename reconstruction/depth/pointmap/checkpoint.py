@@ -45,8 +45,11 @@ def save_checkpoint(network: PointmapNetwork, path: Path, about: dict[str, Any])
     temporary.rename(path)
 
 
-def load_checkpoint(path: Path) -> PointmapNetwork:
+def load_checkpoint(path: Path, setting: str = "depth.model") -> PointmapNetwork:
     """The network of a checkpoint, ready to be used, in single precision on the CPU.
+
+    Args:
+        setting: that named the file, for the error that it is not there.
 
     Raises:
         UsageError: there is none, it is no safetensors file, it is not of this network, or its
@@ -54,7 +57,7 @@ def load_checkpoint(path: Path) -> PointmapNetwork:
     """
     path = Path(path)
     if not path.is_file():
-        raise UsageError(f"depth.model is {path}, which is no file; expected a .safetensors")
+        raise UsageError(f"{setting} is {path}, which is no file; expected a .safetensors")
     if path.stat().st_size > _MAX_BYTES:
         raise UsageError(f"{path} has {path.stat().st_size} bytes; at most {_MAX_BYTES} are read")
     try:

@@ -77,7 +77,8 @@ def _mean(values: Tensor, seen: Tensor) -> Tensor:
 
 def _median(error: Tensor, seen: Tensor) -> Tensor:
     """(B,) over the pixels that are seen, of every third: it is a median of thousands."""
-    thinned = torch.where(seen, error, torch.nan).detach().flatten(1)[:, ::3]
+    thinned, kept = error.detach().flatten(1)[:, ::3], seen.flatten(1)[:, ::3]
+    thinned = torch.where(kept, thinned, torch.nan)
     return thinned.nanmedian(1).values.nan_to_num()
 
 

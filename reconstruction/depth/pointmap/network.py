@@ -11,6 +11,7 @@ what the robot says (`hints`).
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from math import log
 from typing import Any
 
 import torch
@@ -145,6 +146,21 @@ class PointmapNetwork(nn.Module):
                 memory = self.remember(self.see(references, K, known, reference_hints)[0])
         return self.tell(seen, memory, frames.shape[2:])
 
+    def forward_pairs(
+        self, pictures: Tensor, K: Tensor, known: Tensor, hints: Tensor | None = None
+    ) -> Prediction:
+        """Look at both pictures of pairs, each beside the other: half the encoding of `forward`.
+
+        Args:
+            pictures: (2B, 3, H, W) in 0..1; the reference of row k is row (k + B) % 2B.
+            K, known, hints: of all 2B, as of `forward`.
+        """
+        seen = self.see(pictures, K, known, hints)
+        memory = None
+        if self.config.two_frames:
+            memory = self.remember(seen[0]).roll(len(pictures) // 2, 0)
+        return self.tell(seen, memory, pictures.shape[2:])
+
     def see(
         self, frames: Tensor, K: Tensor, known: Tensor, hints: Tensor | None = None
     ) -> tuple[Tensor, ...]:
@@ -180,7 +196,7 @@ class PointmapNetwork(nn.Module):
         for block in self.blocks:
             tokens = block(tokens, memory)
         tokens = self.after(tokens)
-        log_focal = self.focal(tokens.mean(1))[:, 0].float() + _log(_USUAL_FOCAL)
+        log_focal = self.focal(tokens.mean(1))[:, 0].float() + log(_USUAL_FOCAL)
         stride = self.encoder.stride
         grid = tokens.transpose(1, 2).unflatten(2, (size[0] // stride, size[1] // stride))
         for refine, fine in zip(self.refine, (half, quarter, stem), strict=True):
@@ -188,7 +204,7 @@ class PointmapNetwork(nn.Module):
         out = F.interpolate(
             self.out(grid).float(), tuple(size), mode="bilinear", align_corners=False
         )
-        log_depth = out[:, 0].clamp(_log(_NEAREST), _log(_FARTHEST))
+        log_depth = out[:, 0].clamp(log(_NEAREST), log(_FARTHEST))
         # Between 1 and 1,000: without a ceiling a few perfect pixels outweigh a batch.
         trust = 1 + out[:, [1, 5]].clamp(-10, 6.9).exp()
         if not self.config.confidence:
@@ -219,9 +235,7 @@ def rays(K: Tensor, size: torch.Size) -> Tensor:
 def _usual(size: tuple[int, int], K: Tensor) -> Tensor:
     height, width = size
     focal = _USUAL_FOCAL * width
-    guess = [[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]]
-    return torch.tensor(guess, dtype=K.dtype, device=K.device)
-
-
-def _log(value: float) -> float:
-    return float(torch.tensor(value).log())
+    guess = torch.eye(3, dtype=K.dtype, device=K.device)
+    # Filled there: a copy from the host would be waited for.
+    guess[0, 0], guess[1, 1], guess[0, 2], guess[1, 2] = focal, focal, width / 2, height / 2
+    return guess

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -266,6 +267,28 @@ def test_the_reference_and_the_lens_are_looked_at(network):
     assert not torch.allclose(alone, beside)
     assert not torch.allclose(alone, wide)
     assert torch.equal(untold.log_depth, other.log_depth)  # K that is not known is not looked at
+
+
+@pytest.mark.parametrize("two_frames", [True, False])
+def test_both_pictures_of_a_pair_are_looked_at_as_each_would_be(two_frames):
+    torch.manual_seed(0)
+    network = PointmapNetwork(replace(SMALL, two_frames=two_frames)).eval()
+    torch.nn.init.normal_(network.out.weight)
+    one, other = torch.rand(2, 3, 3, 64, 96)
+    hints = torch.rand(6, 5, 32, 48)
+    lens = torch.tensor(K, dtype=torch.float32).repeat(3, 1, 1)
+    known = torch.tensor([True, False, True])
+    with torch.inference_mode():
+        both = network.forward_pairs(
+            torch.cat([one, other]), lens.repeat(2, 1, 1), known.repeat(2), hints
+        )
+        there = network(one, other, lens, known, hints[:3], hints[3:])
+        back = network(other, one, lens, known, hints[3:], hints[:3])
+        alone = network(one, None, lens, known, hints[:3])
+    for name, value in vars(both).items():
+        expected = torch.cat([getattr(there, name), getattr(back, name)])
+        assert torch.allclose(value, expected, rtol=1e-3, atol=1e-4), name
+    assert torch.allclose(both.shift[:3], alone.shift, atol=1e-3) != two_frames
 
 
 @pytest.mark.parametrize("encoder", ["vit_tiny_patch16_224", "mobilenetv3_small_050"])
