@@ -43,7 +43,7 @@ from benchmarks._real_views import (
     ways_to_metres,
 )
 from qa.cross_view import Agreement, compare_views
-from qa.depth_board import open_backends
+from qa.depth_backends import open_backends
 from qa.depth_clips import choose_samples
 from qa.point_pictures import point_sheet
 from qa.triangulated import FEWEST, compare_points

@@ -63,13 +63,17 @@ def depth(
 
     Baselines: constant; plane, a level plane seen by K alone; base_plane, that on which the robot
     stands; plane_fit, fitted to the truth; simulator, the truth itself. NETWORK_alone is not told
-    of the robot. DATA: libero is fresh rollouts (libero=DIR: demonstrations), twin:SOURCE a twin,
-    SOURCE=DIR real data with solved cameras; they are built in the cache on first use.
+    of the robot; pointmap_single sees each frame without the clip's first one; pointmap_untrained
+    has random weights.
+
+    DATA: libero is fresh rollouts (libero=DIR: demonstrations), twin:SOURCE a twin, SOURCE=DIR
+    real data with solved cameras; they are built in the cache on first use.
     """
     from jobs._bench import picture_writer, print_board
     from jobs._bench_inputs import bench_folder
     from qa.depth_alignment import check_alignments
-    from qa.depth_board import DEFAULT_BACKENDS, open_backends, run_board
+    from qa.depth_backends import DEFAULT_BACKENDS, open_backends
+    from qa.depth_board import run_board
     from qa.depth_clips import choose_samples, read_clips
 
     rows = []

@@ -1,7 +1,7 @@
 """The accuracy board: clips and depth estimators in, a row for each estimator and alignment out.
 
 Anything that speaks `reconstruction.depth.DepthEstimator` can enter: `run_board` takes a function
-that opens one for a clip, and `open_backend` knows those that go by a name.
+that opens one for a clip, and `qa.depth_backends` knows those that go by a name.
 """
 
 from __future__ import annotations
@@ -15,20 +15,12 @@ from numpy.typing import NDArray
 
 from qa import depth_metrics as metrics
 from qa.depth_alignment import align_depth, applies
+from qa.depth_backends import Backend
 from qa.depth_clips import DepthClip
 from reconstruction.anchor import held_back_pixels
-from reconstruction.depth import DepthEstimate, DepthEstimator, RobotView
-from reconstruction.depth.backends import NETWORKS, open_network
-from reconstruction.depth.baselines import BasePlane, ConstantDepth, PlaneDepth, fit_plane
 from robo4d.geometry import check_array
-from schemas.config import load_config
-from schemas.episode import Provenance
-from schemas.reasons import UsageError, did_you_mean
 
 Depths = NDArray[np.floating]
-Backend = Callable[[DepthClip], DepthEstimator | None]
-"""Opens the estimator for a clip; most are the same for all. None: it cannot enter there."""
-
 Look = Callable[[DepthClip, str, str, Depths], None]
 """Takes clip, backend, alignment and aligned depth."""
 
@@ -95,77 +87,6 @@ class Row:
         row = asdict(self)
         flat = row | row.pop("score")
         return {k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in flat.items()}
-
-
-@dataclass(frozen=True)
-class Oracle:
-    """An estimator that was told."""
-
-    depth: Depths
-    provenance: Provenance
-
-    def __call__(
-        self,
-        rgb: NDArray[np.uint8],
-        K: NDArray[np.floating] | None,
-        robot: RobotView | None = None,
-    ) -> DepthEstimate:
-        """What it was told, as metric depth."""
-        sure = np.where(self.depth > 0, 255, 0).astype(np.uint8)
-        depth = self.depth.astype(np.float32)
-        return DepthEstimate(depth, sure, "metric", self.provenance)
-
-
-def _simulator(clip: DepthClip) -> Oracle | None:
-    return None if clip.depth is None else Oracle(clip.depth, Provenance.SIMULATED)
-
-
-def _plane_fit(clip: DepthClip) -> Oracle | None:
-    if clip.depth is None:
-        return None
-    return Oracle(fit_plane(clip.depth, clip.K), Provenance.ESTIMATED)
-
-
-# What the board brings along: the truth itself, and what a network has to beat.
-_OWN: dict[str, Backend] = {
-    "simulator": _simulator,
-    "constant": lambda clip: ConstantDepth(),
-    "plane": lambda clip: PlaneDepth(),
-    "base_plane": lambda clip: BasePlane(),
-    "plane_fit": _plane_fit,
-}
-
-
-# After a network's name: it is not told of the robot.
-_ALONE = "_alone"
-DEFAULT_BACKENDS = ("constant", "plane", "plane_fit")
-
-
-def open_backends(names: Sequence[str], model: str | None = None) -> dict[str, Backend]:
-    """The depth backends of these names, each opened once for all clips.
-
-    Args:
-        model: checkpoint for the networks among them.
-
-    Raises:
-        UsageError: there is no such backend, or none that takes the model.
-    """
-    if model is not None and all(name in _OWN for name in names):
-        raise UsageError(f"none of {', '.join(names)} takes a model; leave --model out")
-    return {name: _open(name, model) for name in names}
-
-
-def _open(name: str, model: str | None) -> Backend:
-    if name in _OWN:
-        return _OWN[name]
-    network_name = name.removesuffix(_ALONE)
-    if network_name not in NETWORKS:
-        raise UsageError(did_you_mean("depth backend", name, (*_OWN, *NETWORKS)))
-    settings = [f"depth.backend={network_name}", *([f"depth.model={model}"] if model else [])]
-    network = open_network(load_config(None, settings).depth)
-    if name != network_name:
-        return lambda clip: lambda rgb, K, robot=None: network(rgb, K)
-    return lambda clip: network
 
 
 def run_board(

@@ -14,10 +14,11 @@ from scipy.optimize import lsq_linear
 import robo4d
 from jobs._bench_inputs import bench_folder
 from qa.depth_alignment import ALIGNMENTS, align_depth, applies, check_alignments
-from qa.depth_board import Oracle, Score, open_backends, run_board
+from qa.depth_backends import Oracle, open_backends
+from qa.depth_board import Score, run_board
 from qa.depth_clips import DepthClip, choose_samples, read_clip, read_clips
 from qa.depth_pictures import depth_sheet
-from reconstruction.depth import DepthEstimate
+from reconstruction.depth import DepthEstimate, RobotView
 from reconstruction.depth.baselines import ConstantDepth, PlaneDepth, fit_plane
 from robo4d.geometry import intrinsics, make_pose, unproject
 from robo4d.sample import encode_sample
@@ -206,6 +207,40 @@ def test_a_network_can_be_judged_without_what_the_robot_tells_it():
     plain = told["pointmap"](CLIP)(CLIP.rgb, CLIP.K)
     np.testing.assert_array_equal(alone.depth, plain.depth)
     assert not np.array_equal(alone.depth, with_robot.depth)
+
+
+def test_a_network_can_be_judged_frame_by_frame():
+    pytest.importorskip("timm")
+    told = open_backends(["pointmap", "pointmap_single"])
+    pair, single = (told[name](CLIP) for name in told)
+    both, each = (one(CLIP.rgb, CLIP.K, CLIP.robot()) for one in (pair, single))
+    assert each.told
+    assert each.depth.shape == each.confidence.shape == both.depth.shape
+    # The first frame is its own reference either way; batches of other sizes round differently.
+    np.testing.assert_allclose(each.depth[0], both.depth[0], rtol=1e-3)
+    for t in range(1, T):
+        robot = RobotView(CLIP.robot_depth[t:][:1], RESTS[t:][:1])
+        alone = pair(CLIP.rgb[t:][:1], CLIP.K, robot)
+        np.testing.assert_array_equal(each.depth[t], alone.depth[0])
+        assert not np.allclose(each.depth[t], both.depth[t], rtol=1e-3)
+    assert not single(CLIP.rgb, CLIP.K).told
+
+
+def test_a_network_can_be_judged_before_it_was_trained():
+    pytest.importorskip("timm")
+    import torch
+
+    def opened():
+        return open_backends(["pointmap_untrained"])["pointmap_untrained"](CLIP)
+
+    drawn = torch.get_rng_state()
+    first, again = (opened()(CLIP.rgb, CLIP.K, CLIP.robot()) for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), drawn)
+    assert first.told
+    np.testing.assert_array_equal(first.depth, again.depth)
+    trained = open_backends(["pointmap"])["pointmap"](CLIP)
+    assert opened().network.config == trained.network.config
+    assert not np.allclose(first.depth, trained(CLIP.rgb, CLIP.K, CLIP.robot()).depth, rtol=0.01)
 
 
 def test_only_what_rests_counts_as_still():

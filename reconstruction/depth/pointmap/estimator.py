@@ -21,7 +21,7 @@ from reconstruction.depth import DepthEstimate, RobotView
 from reconstruction.depth.batches import in_batches
 from reconstruction.depth.pointmap.checkpoint import load_checkpoint
 from reconstruction.depth.pointmap.hints import STRIDE, robot_hints
-from reconstruction.depth.pointmap.network import ALPHA, PointmapNetwork
+from reconstruction.depth.pointmap.network import ALPHA, NetworkConfig, PointmapNetwork
 from robo4d.geometry import check_array
 from schemas.episode import Provenance
 
@@ -127,6 +127,14 @@ def open_pointmap(path: Path, *, batch: int = 8, compiled: bool = False) -> Poin
         for part in ("see", "remember", "tell"):
             setattr(network, part, torch.compile(getattr(network, part)))
     return PointmapDepth(network, batch)
+
+
+def untrained_pointmap(config: NetworkConfig, *, batch: int = 8) -> PointmapDepth:
+    """A network with random weights, encoder and all, drawn from seed 0; on the device as above."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = PointmapNetwork(config).eval()
+    return PointmapDepth(network.to(device(), memory_format=torch.channels_last), batch)
 
 
 def network_size(full: tuple[int, int], multiple: int) -> tuple[int, int]:
