@@ -21,7 +21,13 @@ from benchmarks._depth_clips import StageClip
 from benchmarks.depth_speed import forward_seconds
 from reconstruction.checkpoint import device
 from reconstruction.depth import DepthEstimate, DepthEstimator, RobotView
-from reconstruction.depth.pointmap.estimator import network_size, open_pointmap
+from reconstruction.depth.pointmap.estimator import (
+    PointmapDepth,
+    network_size,
+    open_pointmap,
+    untrained_pointmap,
+)
+from reconstruction.depth.pointmap.network import NetworkConfig
 from robo4d.sample import encode_sample
 from robots.models import get_robot
 from robots.render import RobotRenderer
@@ -65,13 +71,12 @@ class Stage:
         bytes: of all samples so far.
     """
 
-    def __init__(self, clips: Sequence[StageClip], model: Path, batch: int, pretend: bool) -> None:
+    def __init__(self, clips: Sequence[StageClip], network: PointmapDepth, pretend: bool) -> None:
         self.wall: Counter[str] = Counter()
         self.cpu: Counter[str] = Counter()
         self.clips = self.anchored = self.bytes = 0
         self._inputs = clips
-        self._network = open_pointmap(model, batch=batch)
-        self._pretend = pretend
+        self._network = network
         self._said = [clip.load_said() if pretend else None for clip in clips]
         height, width = clips[0].video.size()
         self._renderer = RobotRenderer(get_robot(clips[0].robot), height, width)
@@ -170,12 +175,25 @@ class Stage:
         return run
 
 
-def serve(orders: Connection, clips: Sequence[StageClip], pretend: bool) -> None:
-    """Do what is asked for over ``orders`` until it says None.
+def open_network(model: Path | str, batch: int) -> PointmapDepth:
+    """The network of a checkpoint, or one with random weights on an encoder of timm.
+
+    The latter's weights are drawn where they are used: a GPU draws a ViT-L's at once, a core takes
+    seconds, and gigabytes.
+    """
+    if isinstance(model, Path):
+        return open_pointmap(model, batch=batch)
+    with torch.device(device()):
+        return untrained_pointmap(NetworkConfig(encoder=model), batch=batch)
+
+
+def serve(orders: Connection) -> None:
+    """Say that it is there, then do what is asked for over ``orders`` until it says None.
 
     An order is (name, arguments): ``open`` a `Stage` and lift one clip, or one of its methods. The
-    answer is (True, result) or (False, traceback).
+    answer is (True, result) or (False, traceback); of ``open`` the result is seconds by part.
     """
+    orders.send((True, None))
     stage: Stage | None = None
     # As a shard is built (`pipeline.build`).
     with threadpool_limits(limits=1):
@@ -186,9 +204,17 @@ def serve(orders: Connection, clips: Sequence[StageClip], pretend: bool) -> None
                     if stage is not None:
                         stage.close()
                         stage = None
-                    stage = Stage(clips, *arguments, pretend)
+                    clips, model, batch = arguments
+                    laps = [time.monotonic()]
+                    network = open_network(model, batch)
+                    laps.append(time.monotonic())
+                    stage = Stage(clips, network, pretend=not isinstance(model, Path))
+                    del network  # the stage's alone, so that closing it frees its memory
+                    laps.append(time.monotonic())
                     stage.one(0)
-                    answer: Any = None
+                    laps.append(time.monotonic())
+                    parts = ("network", "renderer", "first_clip")
+                    answer: Any = dict(zip(parts, np.diff(laps).tolist(), strict=True))
                 else:
                     answer = getattr(stage, name)(*arguments)
                 orders.send((True, answer))

@@ -8,13 +8,15 @@ are thrown away. Workers are processes, each with a network of its own on the on
 the local engine; one decodes and encodes while another's network runs. Bare is the same network at
 the size in which it sees these pictures, at the best of ``--bare-batch``, with nothing beside it.
 
-Clips are of a twin, filmed first. With random weights (``--random``) the network runs, and what
-is anchored and encoded is not what it says but the twin's true depth with a network's errors:
-depth that the robot contradicts would be refused, and work left out. ``--model`` uses the
-network's own; ``anchored`` says of how many clips it was taken.
+Clips are of a twin, filmed while the workers start. With random weights (``--random``) the network
+runs, and what is anchored and encoded is not what it says but the twin's true depth with a
+network's errors: depth that the robot contradicts would be refused, and work left out. ``--model``
+uses the network's own; ``anchored`` says of how many clips it was taken.
 
-One JSON line an encoder and count of workers. Milliseconds by part are of a frame in one worker, so
-those of the network include waiting for other workers'; CPU is of all of a process' threads.
+JSON lines as it goes: what was filmed, how many workers are ready, then for each encoder the bare
+rate, and the stage's for each count of workers, from the least on; workers open their networks
+only then. Waits are bounded by ``--patience``. Milliseconds by part are of a frame in one worker,
+so those of the network include waiting for other workers'; CPU is of all of a process' threads.
 """
 
 from __future__ import annotations
@@ -33,13 +35,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import get_context
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
 from benchmarks._common import cores
 from benchmarks._depth_clips import TWINS, StageClip, make_clips
-from benchmarks._depth_worker import serve
 
 CLIPS, FRAMES = 201_426, 49  # of Robo4D-200k
 # Seconds a frame as published, not measured here. VGGT: README of facebookresearch/vggt, "Runtime
@@ -48,8 +49,7 @@ CLIPS, FRAMES = 201_426, 49  # of Robo4D-200k
 # V2-Small in FP16 on an A100, 7.5 ms, input 1 x 32 x 518 x 518.
 PUBLISHED = {"VGGT, H100": 1.04 / 50, "Video-Depth-Anything-S, A100": 0.0075}
 _SMALL = "tf_efficientnet_lite0"
-_PATIENCE = 300.0  # s that a worker may take for anything beside its measured time
-_GOODBYE = 5.0  # s, to end by itself
+_GOODBYE = 5.0  # s, for all workers to end by themselves
 
 
 def gpu_hours(frames_per_s: float) -> float:
@@ -58,30 +58,28 @@ def gpu_hours(frames_per_s: float) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """One JSON line an encoder and count of workers."""
+    """JSON lines; see the module."""
     options = _parser().parse_args(arguments)
     counts = sorted(set(options.workers or [1, 4, 8, 16]))
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        began = time.monotonic()
+    models: list[Path | str] = [options.model] if options.model else options.random or [_SMALL]
+    failed = False
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder, _workers(counts[-1]) as workers:
         clips = make_clips(
-            folder / "clips", options.source, options.clips, options.size, options.frames
+            Path(folder) / "clips", options.source, options.clips, options.size, options.frames
         )
         _say({"clips_made": len(clips), "seconds": round(time.monotonic() - began, 1)})
-        models = [(encoder, _random_model(encoder, folder)) for encoder in options.random or ()]
-        if options.model:
-            models = [(str(options.model), options.model)]
-        elif not models:
-            models = [(_SMALL, _random_model(_SMALL, folder))]
-        failed = False
-        with _workers(counts[-1], clips, pretend=options.model is None) as workers:
-            for label, model in models:
-                try:
-                    _measure(workers, counts, label, model, options)
-                except OrderFailed as error:
-                    failed = True
-                    _say({"encoder": label, "failed": str(error)})
-    if failed:
+        ready = _ready(workers, options.patience)
+        seconds = round(time.monotonic() - began, 1)
+        _say({"workers_ready": len(ready), "of": len(workers), "seconds": seconds})
+        able = [count for count in counts if count <= len(ready)]
+        for model in models:
+            try:
+                _measure(ready, able, model, clips, options)
+            except OrderFailed as error:
+                failed = True
+                _say({"encoder": str(model), "failed": str(error)})
+    if failed or able != counts:
         sys.exit(1)
 
 
@@ -92,24 +90,37 @@ class OrderFailed(RuntimeError):
 def _measure(
     workers: list[Connection],
     counts: list[int],
-    label: str,
-    model: Path,
+    model: Path | str,
+    clips: list[StageClip],
     options: argparse.Namespace,
 ) -> None:
-    began = time.monotonic()
-    _ask(workers, "open", [(model, options.batch)] * len(workers))
-    opened = time.monotonic() - began
-    (facts,) = _ask(workers[:1], "bare", [(options.size, options.bare_batch or [8, 32, 64, 128])])
-    bare = max(facts["bare"].values())
-    facts["bare"] = {batch: round(rate, 1) for batch, rate in facts["bare"].items()}
-    facts["million_parameters"] = round(facts["million_parameters"], 1)
-    facts |= {"bare_frames_per_s": round(bare, 1), "bare_gpu_hours": gpu_hours(bare)}
-    shared = {"encoder": label, "size": list(options.size), "batch": options.batch, **facts}
-    _say({**shared, "opened_s": round(opened, 1)})
+    shared: dict[str, Any] = {
+        "encoder": str(model),
+        "size": list(options.size),
+        "batch": options.batch,
+    }
+    bare = 0.0
+    opened = 0
     for count in counts:
+        began = time.monotonic()
+        order = (clips, model, options.batch)
+        took = _ask(workers[opened:count], "open", [order] * (count - opened), options.patience)
+        slowest = {part: round(max(one[part] for one in took), 1) for part in took[0]}
+        seconds = round(time.monotonic() - began, 1)
+        _say({"encoder": str(model), "opened": count, "seconds": seconds, "slowest": slowest})
+        opened = count
+        if not bare:
+            batches = options.bare_batch or [8, 32, 64, 128]
+            (facts,) = _ask(workers[:1], "bare", [(options.size, batches)], options.patience)
+            bare = max(facts["bare"].values())
+            facts["bare"] = {batch: round(rate, 1) for batch, rate in facts["bare"].items()}
+            facts["million_parameters"] = round(facts["million_parameters"], 1)
+            shared |= facts
+            shared |= {"bare_frames_per_s": round(bare, 1), "bare_gpu_hours": gpu_hours(bare)}
+            _say(shared)
         begin = time.monotonic() + 0.5
         orders = [(worker, begin, options.seconds) for worker in range(count)]
-        said = _ask(workers[:count], "run", orders)
+        said = _ask(workers[:count], "run", orders, options.seconds + options.patience)
         rate = sum(one["clips"] for one in said) * options.frames / options.seconds
         whole = sum(one["whole"] for one in said)
         wall, cpu = (_milliseconds(said, kind, whole * options.frames) for kind in ("wall", "cpu"))
@@ -141,25 +152,18 @@ def _milliseconds(said: list[dict[str, Any]], kind: str, frames: int) -> dict[st
     return {part: round(ms, 3) for part, ms in parts.items()}
 
 
-def _random_model(encoder: str, folder: Path) -> Path:
-    from reconstruction.depth.pointmap.checkpoint import save_checkpoint
-    from reconstruction.depth.pointmap.network import NetworkConfig, PointmapNetwork
-
-    path = folder / f"{encoder.replace('/', '_')}.safetensors"
-    save_checkpoint(PointmapNetwork(NetworkConfig(encoder=encoder)), path, {"weights": "random"})
-    return path
-
-
 @contextmanager
-def _workers(count: int, clips: list[StageClip], *, pretend: bool) -> Iterator[list[Connection]]:
-    """Processes that do as `serve` says, by their connections."""
+def _workers(count: int) -> Iterator[list[Connection]]:
+    """Processes that do as `_depth_worker.serve` says, by their connections; still starting."""
     context = get_context("spawn")  # a fork after OpenGL was used hangs
     started: list[Any] = []
     workers: list[Connection] = []
     try:
         for _ in range(count):
             here, there = context.Pipe()
-            process = context.Process(target=serve, args=(there, clips, pretend), daemon=True)
+            # No clips among the arguments: more than a pipe holds (64 KB), and the start waits
+            # until the new process has imported all, so that they start one after another.
+            process = context.Process(target=_serve, args=(there,), daemon=True)
             process.start()
             there.close()  # so that a dead worker's end is closed
             started.append(process)
@@ -167,27 +171,53 @@ def _workers(count: int, clips: list[StageClip], *, pretend: bool) -> Iterator[l
         yield workers
         for worker in workers:
             worker.send(None)
+        until = time.monotonic() + _GOODBYE
         for process in started:
-            process.join(_GOODBYE)
+            process.join(max(0.0, until - time.monotonic()))
     finally:
         for process in started:
             process.kill()
 
 
-def _ask(workers: list[Connection], name: str, arguments: list[tuple[Any, ...]]) -> list[Any]:
+def _serve(orders: Connection) -> None:
+    # Imported here: this process needs no torch, whose import would hold up the start of the rest.
+    from benchmarks._depth_worker import serve
+
+    serve(orders)
+
+
+def _ready(workers: list[Connection], patience: float) -> list[Connection]:
+    """Those that say within ``patience`` seconds that they have started."""
+    ready: list[Connection] = []
+    until = time.monotonic() + patience
+    while len(ready) < len(workers) and (left := until - time.monotonic()) > 0:
+        for one in wait([worker for worker in workers if worker not in ready], left):
+            assert isinstance(one, Connection)
+            try:
+                one.recv()
+            except EOFError as error:
+                raise RuntimeError("a worker died as it started; see what it said") from error
+            ready.append(one)
+    return ready
+
+
+def _ask(
+    workers: list[Connection], name: str, arguments: list[tuple[Any, ...]], patience: float
+) -> list[Any]:
     """Each worker's answer to an order; they work at once.
 
     Raises:
         OrderFailed: an answer is a traceback.
-        RuntimeError: a worker died, or is silent for too long.
+        RuntimeError: a worker died, or is silent for longer than ``patience``, in s.
     """
+    until = time.monotonic() + patience
     answers = []
     try:
         for worker, order in zip(workers, arguments, strict=True):
             worker.send((name, order))
         for number, worker in enumerate(workers):
-            if not worker.poll(_PATIENCE):
-                raise RuntimeError(f"worker {number} is silent for {_PATIENCE:g} s after {name}")
+            if not worker.poll(max(0.0, until - time.monotonic())):
+                raise RuntimeError(f"worker {number} is silent for {patience:g} s after {name}")
             answers.append(worker.recv())
     except (EOFError, OSError) as error:
         raise RuntimeError(f"a worker died at {name}: out of memory? try fewer workers") from error
@@ -219,6 +249,12 @@ def _parser() -> argparse.ArgumentParser:
     parse.add_argument("--batch", type=int, default=8, help="depth.batch of the build (8)")
     parse.add_argument(
         "--bare-batch", type=int, action="append", help="repeatable (8, 32, 64, 128)"
+    )
+    parse.add_argument(
+        "--patience",
+        type=float,
+        default=120.0,
+        help="s that workers may take to start, and for an order beside the measured time (120)",
     )
     weights = parse.add_mutually_exclusive_group()
     weights.add_argument("--model", type=Path, help="a checkpoint of ours; its own depth is used")
