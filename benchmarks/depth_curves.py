@@ -2,9 +2,9 @@
 
     python -m benchmarks.depth_curves [RUN.jsonl ...] --out docs/images/depth-training.png
 
-Without arguments: the embedded checkpoint's, in benchmarks/depth_training; the ablation of the
-recipe before it is in benchmarks/depth_training/first_recipe. A network that can be told of the
-robot has a second line, of not being told.
+Without arguments: the two parts of the embedded checkpoint's, in benchmarks/depth_training; the
+recipes before it are in folders there. A network that can be told of the robot has a second line,
+of not being told.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ def main() -> None:
         points = _judged(run)
         judged[run.stem.replace("_", " ")] = points
         if any(_ALONE + "abs_rel" in said for _, said in points):
-            judged["not told"] = [(step, _alone(said)) for step, said in points]
+            judged[f"{run.stem.replace('_', ' ')}, not told"] = [
+                (step, _alone(said)) for step, said in points
+            ]
     charts = []
     for name, title, stretch in (
         ("delta1", "validation: share within a factor of 1.25", 1),
@@ -47,7 +49,7 @@ def main() -> None:
     write_charts(options.out, charts)
     for run, points in judged.items():
         step, said = points[-1]
-        print(f"{run:16} step {step}: " + ", ".join(f"{k} {v:.4f}" for k, v in said.items()))
+        print(f"{run:22} step {step}: " + ", ".join(f"{k} {v:.4f}" for k, v in said.items()))
 
 
 def _judged(run: Path) -> list[tuple[int, dict[str, float]]]:

@@ -85,8 +85,10 @@ def test_the_robot_of_a_take_is_where_the_picture_has_it(take):
     there = (robot > 0) & (depth > 0)
     assert there.sum() > 300
     off = (depth - robot)[there]
-    assert (np.abs(off) < 0.02).mean() > 0.8
-    assert (off > 0.02).mean() < 0.1  # what hides it is before it; the scene behind shows at edges
+    shown = off[off > -0.02]  # the rest is hidden by what is before it
+    assert len(shown) > 0.5 * there.sum()
+    assert np.median(np.abs(shown)) < 0.005
+    assert (shown < 0.02).mean() > 0.9  # the scene behind it shows at edges only
 
 
 @pytest.mark.slow
@@ -350,8 +352,9 @@ def test_a_compiled_step_learns_what_an_eager_one_does(takes, monkeypatch):
     assert all(torch.allclose(after[key], before[key], atol=1e-2) for key in before)
 
 
-def test_the_shipped_recipe_loads():
-    shipped = load_training(REPO / "configs" / "depth_training.yaml")
+@pytest.mark.parametrize("part", ["depth_training", "depth_training_more"])
+def test_the_shipped_recipe_loads(part):
+    shipped = load_training(REPO / "configs" / f"{part}.yaml")
     assert load_checkpoint(embedded_checkpoint()).config.to_tree() == shipped.network.model_dump(
         exclude={"encoder_weights", "start"}
     )
