@@ -31,12 +31,16 @@ _FINE_STEP = 0.25
 # squared grey levels: shadows and what was moved make it another.
 _WORSE, _MORE = 1.5, 50.0
 _NOISE = 100.0  # squared grey levels over three channels: JPEG's and the sensor's
+# Grey levels a channel by which a pixel without the robot scatters about the backdrop, and how
+# often it is something else: a shadow, what was moved.
+_SCATTER, _OTHERWISE = 12.0, 0.2
+_PEAK = (256 / _BINS) ** 3 / ((2 * np.pi) ** 1.5 * _SCATTER**3)  # share of a bin at no distance
 
 
-def colour_odds(
+def colour_shares(
     images: NDArray[np.float32], part: NDArray[np.uint8], links: int
 ) -> NDArray[np.float32]:
-    """(links, bins) log odds that a colour near a link is the link's and not the background's.
+    """(2, links, bins) how often colours are a link's own, and the background's near that link.
 
     Histograms over all frames, after Tjaden et al. (2017) and Stoiber et al. (2020), who keep one
     a model: links differ in colour, and so does what is behind each.
@@ -58,19 +62,34 @@ def colour_odds(
         link_of_label[nearest[mask > 0]] = parts[mask > 0].astype(np.int64) - 1
         ring = (away > 2) & (away < _RING)
         other += _count(link_of_label[nearest[ring]], colours[ring], links)
-    return np.asarray(np.log(_share(own)) - np.log(_share(other)), np.float32)
+    return np.stack([_share(own), _share(other)]).astype(np.float32)
 
 
 def region_offsets(
-    images: NDArray[np.float32], lines: Lines, odds: NDArray[np.float32], reach: float
+    images: NDArray[np.float32],
+    lines: Lines,
+    shares: NDArray[np.float32],
+    reach: float,
+    backdrop: Backdrop | None = None,
 ) -> tuple[Floats, Floats]:
     """Mean and variance (N,) in pixels of the outline's place, within ``reach`` of the predicted.
 
     The posterior of a step from the link's colours to the background's, and of an edge there.
+
+    Args:
+        shares: as `colour_shares` gives them.
+        backdrop: what other frames show behind the robot: where it is known, the background has
+            its colour there, and not any that is seen around the robot.
     """
     offsets = np.arange(-reach - 2, reach + 2 + _STEP, _STEP)
     colours = profiles(images, lines, offsets)
-    evidence = odds[lines.link[:, None], _bin(colours)].clip(-3, 3).astype(np.float64)
+    own, other = shares[:, lines.link[:, None], _bin(colours)]
+    if backdrop is not None:
+        behind, known = backdrop.along(lines, offsets)
+        gap = ((colours - behind) ** 2).sum(-1)
+        there = (1 - _OTHERWISE) * _PEAK * np.exp(-0.5 * gap / _SCATTER**2)
+        other = np.where(known, there + _OTHERWISE * other, other)
+    evidence = np.log(own / other).clip(-3, 3).astype(np.float64)
     inner = np.cumsum(evidence, 1) - evidence / 2
     region = (2 * inner - evidence.sum(1, keepdims=True)) * _STEP
     edge = np.zeros(colours.shape[:2])

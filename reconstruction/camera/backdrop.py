@@ -26,20 +26,20 @@ class Backdrop:
     colour: NDArray[np.float32]
     known: NDArray[np.float32]
 
-    def behind(self, lines: Lines, offsets: Floats) -> Floats:
-        """(N, K, 3) at offsets (K,) pixels along the lines; NaN where a line leaves the known or
-        runs inside the robot.
-        """
+    def along(self, lines: Lines, offsets: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+        """Colours (N, K, 3) at offsets (K,) pixels along the lines, and whether known (N, K)."""
         flat = replace(lines, frame=np.zeros(len(lines), np.int64))
         colours = profiles(self.colour[None], flat, offsets).astype(np.float64)
-        known = profiles(self.known[None], flat, offsets)
-        colours[lines.inner | (known[:, offsets > -1].min(1) < 1)] = np.nan
+        return colours, profiles(self.known[None], flat, offsets) > 0.99
+
+    def behind(self, lines: Lines, offsets: Floats) -> Floats:
+        """(N, K, 3) likewise; NaN where a line leaves the known or runs inside the robot."""
+        colours, known = self.along(lines, offsets)
+        colours[lines.inner | ~known[:, offsets > -1].all(1)] = np.nan
         return colours
 
 
-def learn_backdrop(
-    images: NDArray[np.float32], robot: NDArray[np.bool_], margin: int = 3
-) -> Backdrop:
+def learn_backdrop(images: NDArray[np.float32], robot: NDArray[np.bool_], margin: int) -> Backdrop:
     """The backdrop of frames (n, h, w, 3) in which the robot covers (n, h, w).
 
     Args:

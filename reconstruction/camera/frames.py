@@ -77,9 +77,10 @@ class FrameSet:
         many = np.repeat(K[None], n, 0), np.repeat(pose[None], n, 0)
         return self._render(self.joints[chosen], self.fingers[chosen], *many)
 
-    def backdrop(self, K: Floats, pose: Floats) -> Backdrop:
-        """What is behind the robot, by a pose that is near already."""
-        return learn_backdrop(self.images, self.rendered(np.arange(len(self)), K, pose)[1] > 0)
+    def backdrop(self, K: Floats, pose: Floats, margin: int) -> Backdrop:
+        """What is behind the robot, by a pose that is right to ``margin`` pixels."""
+        robot = self.rendered(np.arange(len(self)), K, pose)[1] > 0
+        return learn_backdrop(self.images, robot, margin)
 
     def ask(self, masks: MaskBackend, K: Floats, pose: Floats, late: float) -> None:
         """Have ``shares`` of masks, prompted by the robot as a pose has it."""

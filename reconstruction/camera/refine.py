@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from reconstruction.camera.appearance import colour_odds, matte_offsets, region_offsets
+from reconstruction.camera.appearance import colour_shares, matte_offsets, region_offsets
 from reconstruction.camera.backdrop import Backdrop
 from reconstruction.camera.contours import Lines, contour_lines
 from reconstruction.camera.frames import FrameSet
@@ -43,6 +43,7 @@ _TUKEY = 3.0  # in standard deviations
 # Lines that cannot tell pull an offset to zero, and robust weights fall for lines that move: steps
 # from afar and by matting go about half the way (measured on twins), and are made longer.
 _FAR, _HASTE, _MATTE_HASTE = 5.0, 1.6, 1.5
+_MATTE_MARGIN = 3  # pixels off at most when matting begins, for the backdrop
 # Steps after which it is asked whether the camera still moves, by more than so many standard
 # deviations, and before which it is not.
 _CHECKED, _LEAST, _STILL = 4, 8, 0.3
@@ -112,14 +113,16 @@ def refine(
         known: evidence beside the outline.
     """
     backdrop: Backdrop | None = None
+    by_matte = False
     for turn in rounds:
         before = estimate
         for step in range(1, turn.most + 1):
             frames.set_late(estimate.late)
             lens = zoomed(K, estimate.log_zoom)
-            # Some pixels more or less make no difference to it.
-            if backdrop is None and turn.matte and not frames.on_hand:
-                backdrop = frames.backdrop(lens, estimate.pose)
+            # Once from afar and once for matting: some pixels more or less make no difference.
+            if not frames.on_hand and (backdrop is None or turn.matte > by_matte):
+                margin = _MATTE_MARGIN if turn.matte else round(turn.reach)
+                backdrop, by_matte = frames.backdrop(lens, estimate.pose, margin), turn.matte
             estimate = _stepped(frames, estimate, lens, spread, turn, rng, known, backdrop)
             if estimate.covariance is None:
                 return estimate
@@ -148,8 +151,8 @@ def _stepped(
         return replace(estimate, covariance=None)
     images = frames.images[chosen]
     if not turn.matte:
-        odds = colour_odds(images, part, frames.velocity.shape[1])
-        offset, variance = region_offsets(images, lines, odds, turn.reach)
+        shares = colour_shares(images, part, frames.velocity.shape[1])
+        offset, variance = region_offsets(images, lines, shares, turn.reach, backdrop)
         scale = _TUKEY * max(1.4826 * float(np.median(np.abs(offset))), 0.7)
         weight: Floats = 1 / (variance + 0.3)
     else:

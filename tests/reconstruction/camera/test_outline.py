@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from reconstruction.camera.appearance import COARSE, FINE, matte_offsets, region_offsets
+from reconstruction.camera.appearance import (
+    COARSE,
+    FINE,
+    _bin,
+    matte_offsets,
+    region_offsets,
+)
 from reconstruction.camera.backdrop import learn_backdrop
 from reconstruction.camera.contours import contour_lines
 
@@ -51,13 +57,31 @@ def test_matting_measures_a_fraction_of_a_pixel(off, reach):
 def test_colours_find_an_outline_pixels_away(off):
     image = picture(30.0 + off)
     bright, dark = image[60, 80], image[0, 0]
-    from reconstruction.camera.appearance import _bin
-
-    odds = np.zeros((1, 12**3), np.float32)
-    odds[0, _bin(bright)], odds[0, _bin(dark)] = 2, -2
-    mean, variance = region_offsets(image[None], lines_of(30.0), odds, 14)
+    shares = np.full((2, 1, 12**3), 0.05, np.float32)
+    shares[0, 0, _bin(bright)], shares[1, 0, _bin(dark)] = 0.4, 0.4
+    mean, variance = region_offsets(image[None], lines_of(30.0), shares, 14)
     assert np.median(mean) == pytest.approx(off, abs=0.5)
     assert np.median(variance) < 1
+
+
+@pytest.mark.parametrize("off", [-8.0, 6.0])
+def test_a_backdrop_tells_where_a_robot_ends_that_colours_do_not_tell(off):
+    """Edges of stripes look like the outline; what other frames show there does not."""
+    share = disc(30.0 + off)[..., None]
+    y, x = np.mgrid[:120, :160]
+    behind = np.where((x + y)[..., None] // 4 % 2 == 0, [20.0, 40, 90], [90.0, 60, 20])
+    behind = behind.astype(np.float32)
+    image = (share * [40.0, 120, 60] + (1 - share) * behind).astype(np.float32)
+    images = np.stack([image, *[behind] * 4])
+    robot = np.zeros(images.shape[:3], bool)
+    robot[0] = disc(30.0, over=1) > 0.5
+    backdrop = learn_backdrop(images, robot, margin=10)
+    alike = np.full((2, 1, 12**3), 12.0**-3, np.float32)
+    lines = lines_of(30.0)
+    misled, _ = region_offsets(image[None], lines, alike, 14)
+    mean, _ = region_offsets(image[None], lines, alike, 14, backdrop)
+    assert np.abs(misled - off).mean() > 1.5
+    assert np.abs(mean - off).mean() < 0.5
 
 
 def test_inner_lines_follow_a_part_in_front_of_another():
@@ -101,6 +125,6 @@ def test_a_backdrop_stands_in_where_background_does_not_run_on():
     robot[0] = disc(30.0, over=1) > 0.5
     lines = lines_of(30.0)
     pulled, _ = matte_offsets(image[None], lines, FINE)
-    offset, _ = matte_offsets(image[None], lines, FINE, learn_backdrop(images, robot))
+    offset, _ = matte_offsets(image[None], lines, FINE, learn_backdrop(images, robot, margin=3))
     assert abs(pulled.mean()) > 0.15
     assert abs(offset.mean()) < 0.05
