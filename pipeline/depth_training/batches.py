@@ -23,7 +23,8 @@ _LEAST_CUT = 0.62
 _KNOWN = 0.8  # share of pairs of which the network is told K
 _SAME = 0.06  # share of pairs of a frame with itself
 _RESTS = 0.5  # of pairs of a camera that does not move, or rides on the hand
-# Share of pairs of which the network is told where the base is, and of these, the robot's depth.
+# Share of pairs, of those of known K, of which the network is told where the base is, and of these,
+# the robot's depth.
 _POSED, _ROBOT = 0.8, 0.9
 # How far off a solved camera is: rad, m, and share of depth that the robot comes out off by.
 _TURN, _MOVE, _OFF = 0.008, 0.006, 0.01

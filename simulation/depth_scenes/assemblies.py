@@ -52,11 +52,12 @@ def _tray(rng: np.random.Generator, half: Floats, thick: float) -> list:
 
 
 def _rack(rng: np.random.Generator, half: Floats, thick: float) -> list:
-    """Five slats side by side."""
+    """Five slats side by side, at the bottom."""
     x, y, z = half
     share = rng.uniform(0.2, 0.9)
     places = (np.arange(BOXES) - (BOXES - 1) / 2) * 2 * x / BOXES
-    return [([at, 0, 0], [share * x / BOXES, y, min(z, 2 * thick)]) for at in places]
+    high = min(z, 2 * thick)
+    return [([at, 0, high - z], [share * x / BOXES, y, high]) for at in places]
 
 
 def _shelf(rng: np.random.Generator, half: Floats, thick: float) -> list:

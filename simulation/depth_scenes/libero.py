@@ -110,6 +110,8 @@ def compile_scene(bank: Bank, scene: int) -> mujoco.MjModel:
     spec = mujoco.MjSpec.from_string(ElementTree.tostring(root, encoding="unicode"))
     add_surroundings(spec)
     model = spec.compile()
+    # As of twins. LIBERO's are shares of the scene's extent: what waits far below makes it large.
+    model.vis.map.znear, model.vis.map.zfar = np.array([0.01, 20.0]) / model.stat.extent
     for geom in np.flatnonzero(model.geom_group == 1):
         # Not the pedestal, which no robot model of `robots` has.
         if model.body(model.geom_bodyid[geom]).name.startswith(("robot0_", "gripper0_")):

@@ -74,6 +74,13 @@ def test_held_out_things_are_gone_and_the_others_are_there(bank):
 
 
 @pytest.mark.slow
+def test_what_is_near_a_camera_is_not_cut_open(bank):
+    model = compile_scene(bank, 0)
+    assert model.vis.map.znear * model.stat.extent == pytest.approx(0.01)
+    assert model.vis.map.zfar * model.stat.extent == pytest.approx(20)
+
+
+@pytest.mark.slow
 def test_takes_of_a_scene_see_one_scene_and_differ(bank):
     takes = []
     for take in film_libero(bank, 0, 5):
