@@ -8,7 +8,7 @@ from schemas.config import BuildConfig, load_config
 from schemas.reasons import UsageError, did_you_mean
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-OTHERS = ("rates", "prices", "depth_training")  # that are no BuildConfig
+OTHERS = ("rates", "prices", "depth_training", "depth_training_more")  # that are no BuildConfig
 
 
 def test_overrides_win_over_yaml_and_yaml_over_defaults(tmp_path):
@@ -46,9 +46,7 @@ def test_a_bad_file_is_explained(tmp_path):
 
 @pytest.mark.parametrize(
     "path",
-    sorted(
-        p for p in CONFIGS.glob("*.yaml") if p.stem not in ("rates", "prices", "depth_training")
-    ),
+    sorted(p for p in CONFIGS.glob("*.yaml") if p.stem not in OTHERS),
     ids=lambda p: p.name,
 )
 def test_shipped_configurations_load(path):
