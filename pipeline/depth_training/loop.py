@@ -78,7 +78,7 @@ def train_network(
         for name, value in learn(step, training).items():
             sums[name] = sums.get(name, torch.zeros((), device=device)) + value
         done, summed = step + 1, summed + 1
-        if done % _TOLD_EVERY == 0 or done % loop.judge_every == 0 or done == loop.steps:
+        if done % _TOLD_EVERY == 0 or done == loop.steps:
             line: dict[str, Any] = {"step": done, "rate": rate_of(loop, step)}
             line |= {name: round(float(value) / summed, 5) for name, value in sums.items()}
             line["pairs_per_s"] = round((done - first) * loop.batch / (time.monotonic() - began))
