@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,17 +18,6 @@ def draw_assembly(rng: np.random.Generator, half: Floats) -> tuple[Floats, Float
     thick = rng.uniform(0.004, 0.12) * half.min() + 0.002
     made = (_tray, _rack, _shelf, _table)[int(rng.integers(4))](rng, half, thick)
     return np.array([centre for centre, _ in made]), np.array([size for _, size in made])
-
-
-def place_boxes(model: mujoco.MjModel, geoms: list[int], centres: Floats, halves: Floats) -> None:
-    """Give the boxes of one body their places in it and their sizes."""
-    for geom, centre, half in zip(geoms, centres, halves, strict=True):
-        model.geom_pos[geom] = centre
-        model.geom_size[geom] = half
-        model.geom_rbound[geom] = np.linalg.norm(half)
-        model.geom_aabb[geom] = [0, 0, 0, *half]
-        # Else kinematics takes the place that was compiled.
-        model.geom_sameframe[geom] = mujoco.mjtSameFrame.mjSAMEFRAME_NONE
 
 
 def _sides(half: Floats, thick: float) -> list[tuple[list[float], list[float]]]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulation._geoms import SCENE_GROUP, named_material
-from simulation.depth_scenes.assemblies import BOXES, draw_assembly, place_boxes
+from simulation.depth_scenes.assemblies import BOXES, draw_assembly
 from simulation.textures import draw_pattern
 
 Floats = NDArray[np.floating]
@@ -202,7 +202,11 @@ def _shape(model: mujoco.MjModel, rng: np.random.Generator, name: str, half: Flo
     body = model.body(name)
     geoms = list(range(body.geomadr[0], body.geomadr[0] + body.geomnum[0]))
     if len(geoms) > 1:
-        place_boxes(model, geoms, *draw_assembly(rng, half))
+        for geom, centre, size in zip(geoms, *draw_assembly(rng, half), strict=True):
+            set_size(model, geom, size)
+            model.geom_pos[geom] = centre
+            # Else kinematics takes the place that was compiled.
+            model.geom_sameframe[geom] = mujoco.mjtSameFrame.mjSAMEFRAME_NONE
     else:
         size = half
         if model.geom_type[geoms[0]] == _GEOM.mjGEOM_CYLINDER:
