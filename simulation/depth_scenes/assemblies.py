@@ -1,4 +1,4 @@
-"""Trays, racks, shelves and tables: hollow, slatted or on legs, of five boxes each."""
+"""Trays, racks, shelves, tables and ladders: hollow, slatted or on legs, of five boxes each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def draw_assembly(rng: np.random.Generator, half: Floats) -> tuple[Floats, Float
         Their centres and half extents, each (5, 3) m.
     """
     thick = rng.uniform(0.004, 0.12) * half.min() + 0.002
-    made = (_tray, _rack, _shelf, _table)[int(rng.integers(4))](rng, half, thick)
+    made = (_tray, _rack, _shelf, _table, _ladder)[int(rng.integers(5))](rng, half, thick)
     return np.array([centre for centre, _ in made]), np.array([size for _, size in made])
 
 
@@ -67,3 +67,14 @@ def _table(rng: np.random.Generator, half: Floats, thick: float) -> list:
         *(([u, v, 0], [thick, thick, z]) for u, v in legs),
         ([0, 0, z - thick], [x, y, thick]),
     ]
+
+
+def _ladder(rng: np.random.Generator, half: Floats, thick: float) -> list:
+    """Two posts, and three rungs between them."""
+    x, _, z = half
+    high = rng.uniform(0.03, 0.25) * z
+    rungs = [
+        ([0, 0, at * z], [x, thick, high])
+        for at in rng.uniform([-0.75, -0.25, 0.25], [-0.25, 0.25, 0.75])
+    ]
+    return [*(([at, 0, 0], [thick, 2 * thick, z]) for at in (x - thick, thick - x)), *rungs]

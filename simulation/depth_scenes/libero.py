@@ -38,7 +38,7 @@ from simulation.film import body_pose
 
 _EXTRA = 7
 _KINDS: tuple[Kind, ...] = ("native", "other", "bare")
-_SHARES = (0.5, 0.22, 0.28)
+_SHARES = (0.6, 0.18, 0.22)
 # Things are thrown about on the table: half its size in m, and what they may be turned by.
 _SPREAD = (0.3, 0.35)
 _JOINT_SPREAD = np.array([0.5, 0.4, 0.3, 0.4, 0.4, 0.4, 0.9])

@@ -24,6 +24,7 @@ Kind = Literal["native", "other", "bare"]
 _GEOM = mujoco.mjtGeom
 _SHAPES = (_GEOM.mjGEOM_BOX, _GEOM.mjGEOM_CYLINDER, _GEOM.mjGEOM_CAPSULE, _GEOM.mjGEOM_BOX)
 _STANDING, _LYING = 8, 6  # on the floor around, and on the table beside what is worked on
+_HUNG = 6  # on the walls
 _BUILT = 3  # of either, of boxes
 _WALLS = ("wall0", "wall1", "wall2", "wall3")
 _GROUND = "ground"
@@ -54,6 +55,8 @@ def add_surroundings(spec: mujoco.MjSpec) -> None:
     names = [f"standing{k}" for k in range(_STANDING)] + [f"lying{k}" for k in range(_LYING)]
     for k, name in enumerate(names):
         _add(spec, name, _SHAPES[k % len(_SHAPES)])
+    for k in range(_HUNG):
+        _add(spec, f"hung{k}", _GEOM.mjGEOM_BOX)
     for place in ("standing", "lying"):
         for k in range(_BUILT):
             _add(spec, f"{place}_built{k}", _GEOM.mjGEOM_BOX, count=BOXES)
@@ -155,10 +158,11 @@ def _bodies(model: mujoco.MjModel) -> list:
 def _room(
     model: mujoco.MjModel, rng: np.random.Generator, centre: Floats, level: float
 ) -> dict[str, Floats]:
-    """A floor, and most of four walls, turned anyhow."""
+    """A floor, and most of four walls, turned anyhow, with cupboards and pictures on them."""
     yaw = rng.uniform(-np.pi, np.pi) if rng.uniform() < 0.5 else rng.normal(0, 0.05)
     poses = {_PREFIX + _GROUND: _pose([*centre, level - 0.05], rng, yaw=yaw)}
     _pave(model, rng, _PREFIX + _GROUND, np.array([6.0, 6.0, 0.05]))
+    walls = []
     for k, name in enumerate(_WALLS):
         if rng.uniform() < 0.15:
             continue
@@ -167,6 +171,16 @@ def _room(
         at = centre + away * np.array([np.cos(turn), np.sin(turn)])
         # Flat textures run along a box's own x and y: a wall is a floor that was tipped up.
         poses[_PREFIX + name] = _pose([*at, level + 1.9], rng, np.pi / 2, turn)
+        walls.append((turn, away))
+    for k in range(int(rng.integers(0, _HUNG + 1)) if walls else 0):
+        turn, away = walls[int(rng.integers(len(walls)))]
+        name = f"{_PREFIX}hung{k}"
+        half = rng.uniform([0.01, 0.15, 0.15], [0.3, 0.6, 0.5])
+        _shape(model, rng, name, half)
+        outward = np.array([np.cos(turn), np.sin(turn)])
+        along = rng.uniform(-1.4, 1.4) * np.array([-outward[1], outward[0]])
+        at = centre + (away - half[0]) * outward + along
+        poses[name] = _pose([*at, level + half[2] + rng.uniform(0, 1.7)], rng, yaw=turn)
     return poses
 
 

@@ -77,10 +77,10 @@ def draw_views(
 ) -> tuple[Floats, Floats]:
     """world_from_camera (4, 4, 4) and K (3, 3) of a take.
 
-    A third are the scene's own cameras, shaken; a fifth ride on the hand; the rest look at the
-    workplace from anywhere.
+    Of twenty, nine are the scene's own cameras, shaken, and four ride on the hand; the rest look at
+    the workplace from anywhere.
     """
-    kind = rng.choice(["own", "hand", "any"], p=[0.35, 0.2, 0.45])
+    kind = rng.choice(["own", "hand", "any"], p=[0.45, 0.2, 0.35])
     if kind == "hand" and place.own_hand:
         mount, lens = place.own_hand[rng.integers(len(place.own_hand))]
         mount = mount @ _shake(rng, 0.02, 0.15)

@@ -32,7 +32,7 @@ from simulation.layout import Layout
 from simulation.scene import build_scene
 
 _KINDS: tuple[Kind, ...] = ("native", "other", "bare")
-_SHARES = (0.5, 0.26, 0.24)
+_SHARES = (0.6, 0.22, 0.18)
 # Of `simulation.furniture`: the room with what hangs on its walls, and what a robot works on.
 _ROOM = ("floor", "wall_", "front_", "left_", "back_", "right_")
 _TABLES = ("table", "leg_", "desk", "stand", "counter", "doors", "splash")

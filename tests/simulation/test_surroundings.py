@@ -82,3 +82,21 @@ def test_what_is_made_of_boxes_keeps_its_size(seed, half):
     centres, sizes = draw_assembly(np.random.default_rng(seed), np.array(half))
     assert (sizes > 0).all()
     assert (np.abs(centres) + sizes <= np.array(half) * 1.05 + 0.01).all()
+
+
+def test_cupboards_hang_on_the_walls_of_other_rooms(model):
+    hung = 0
+    for seed in range(10):
+        poses = drawn(model, "other", seed)
+        walls = [poses[f"around_wall{k}"][:3] for k in range(4)]
+        for name, pose in poses.items():
+            if not name.startswith("around_hung") or pose[2] < -10:
+                continue
+            hung += 1
+            half = model.geom_size[model.geom(name).id]
+            turn = 2 * np.arctan2(pose[6], pose[3])
+            outward = np.array([np.cos(turn), np.sin(turn), 0])
+            assert min(abs((wall - pose[:3]) @ outward - half[0]) for wall in walls) < 1e-6
+            assert pose[2] - half[2] >= 0.01 - 1e-6  # the floor's z
+    assert hung > 10
+    assert all(p[2] < -10 for n, p in drawn(model, "native").items() if "hung" in n)
