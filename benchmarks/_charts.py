@@ -64,8 +64,9 @@ def _draw(chart: Chart) -> np.ndarray:
         row = round(_TOP + (1 - y) * down)
         cv2.line(image, (_LEFT, row), (_WIDTH - _RIGHT, row), (225, 225, 225), 1)
         _text(image, f"{y:g}", (10, row + 4), _SMALL)
-    for x in ticks:
-        _text(image, f"{x:g}", (at(x, 0)[0] - 8, _HEIGHT - _BOTTOM + 16), _SMALL)
+    # Of many, ten or fewer: each takes some of the width.
+    for x in ticks[:: -(-len(ticks) // 10)]:
+        _text(image, f"{x:.3g}", (at(x, 0)[0] - 8, _HEIGHT - _BOTTOM + 16), _SMALL)
     for i, (name, line) in enumerate(chart.lines.items()):
         colour = _COLOURS[i % len(_COLOURS)]
         points = np.array([at(x, y) for x, y in line], np.int32)

@@ -2,9 +2,9 @@
 
     python -m benchmarks.depth_curves [RUN.jsonl ...] --out docs/images/depth-training.png
 
-Without arguments: the two parts of the embedded checkpoint's, in benchmarks/depth_training; the
-recipes before it are in folders there. A network that can be told of the robot has a second line,
-of not being told.
+Without arguments: the embedded checkpoint's, whose parts in benchmarks/depth_training follow one
+another, each judged on scenes of its own set; the recipes before it are in folders there. A network
+that can be told of the robot has a second line, of not being told.
 """
 
 from __future__ import annotations
@@ -27,15 +27,11 @@ def main() -> None:
     parser.add_argument("runs", nargs="*", type=Path)
     parser.add_argument("--out", type=Path, default=Path("docs/images/depth-training.png"))
     options = parser.parse_args()
-    runs = options.runs or sorted(_HERE.glob("*.jsonl"))
     judged = {}
-    for run in runs:
-        points = _judged(run)
-        judged[run.stem.replace("_", " ")] = points
+    for name, points in _runs(options.runs).items():
+        judged[name] = points
         if any(_ALONE + "abs_rel" in said for _, said in points):
-            judged[f"{run.stem.replace('_', ' ')}, not told"] = [
-                (step, _alone(said)) for step, said in points
-            ]
+            judged[f"{name}, not told"] = [(step, _alone(said)) for step, said in points]
     charts = []
     for name, title, stretch in (
         ("delta1", "validation: share within a factor of 1.25", 1),
@@ -50,6 +46,17 @@ def main() -> None:
     for run, points in judged.items():
         step, said = points[-1]
         print(f"{run:22} step {step}: " + ", ".join(f"{k} {v:.4f}" for k, v in said.items()))
+
+
+def _runs(files: list[Path]) -> dict[str, list[tuple[int, dict[str, float]]]]:
+    """Looks at the validation, by the name of the run; without files, of all parts as one."""
+    if files:
+        return {file.stem.replace("_", " "): _judged(file) for file in files}
+    whole, before = [], 0
+    for part in sorted(_HERE.glob("part_*.jsonl")):
+        whole += [(before + step, said) for step, said in _judged(part)]
+        before += json.loads(part.read_text().splitlines()[-1])["step"]
+    return {"embedded": whole}
 
 
 def _judged(run: Path) -> list[tuple[int, dict[str, float]]]:
