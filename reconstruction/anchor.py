@@ -159,7 +159,7 @@ def anchor_depth(
         return nothing_known(relative.shape, f"{why}; {MOST_RIGHT:.0%} must", held)
     if ties is not None and np.isfinite(ties.gain).any():
         background, _ = _apply(_common(fit, ties), ties.background[None], kind)
-        steady(depth, background[0], ties.resting)
+        depth = np.exp(steady(np.log(depth), np.log(background[0]), ties.resting))
     confidence = np.where(np.isfinite(depth), 255 * np.exp(-error / TRUSTED), 0)
     confidence = np.rint(np.nan_to_num(confidence)).astype(np.uint8)
     if np.median(confidence[known]) == 0:
