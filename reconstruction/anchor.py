@@ -214,7 +214,7 @@ def solid_robot(robot_depth: Floats) -> Mask:
     """Where the robot's surface is smooth and its outline far."""
     kernel = np.ones((2 * _MARGIN + 1,) * 2, np.uint8)
     solid = np.empty(robot_depth.shape, bool)
-    for out, frame in zip(solid, robot_depth.astype(np.float32), strict=True):
+    for out, frame in zip(solid, robot_depth.astype(np.float32, copy=False), strict=True):
         nearest, farthest = cv2.erode(frame, kernel), cv2.dilate(frame, kernel)
         out[:] = (nearest > 0) & (farthest < (1 + _STEP) * nearest)
     return solid

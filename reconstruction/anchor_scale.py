@@ -164,11 +164,15 @@ def _sureness(
     with np.errstate(divide="ignore"):
         own = -TRUSTED * np.log(np.arange(256) / 255)
     at_most = np.rint(255 * np.exp(-np.hypot(own, unsure) / TRUSTED)).astype(np.uint8)
-    sure = at_most[confidence]
-    for out, frame in zip(sure, level, strict=True):  # by frame, which stays in the cache
-        away = (frame - middle) / _REACH
-        error = np.sqrt(noise**2 * (1 + away * away) + unsure**2)
-        np.minimum(out, np.rint(255 * np.exp(-error / TRUSTED)).astype(np.uint8), out=out)
+    # exp(-error / TRUSTED) for an error of hypot(noise hypot(1, away / _REACH), unsure).
+    least, slope = (noise**2 + unsure**2) / TRUSTED**2, (noise / _REACH / TRUSTED) ** 2
+    sure = np.empty_like(confidence)
+    for out, frame, said in zip(sure, level, confidence, strict=True):  # stays in the cache
+        error = np.square(frame - middle)
+        error *= slope
+        error += least
+        most = 255 * np.exp(-np.sqrt(error, out=error))
+        np.minimum(np.rint(most).astype(np.uint8), at_most.take(said), out=out)
     return sure
 
 

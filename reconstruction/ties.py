@@ -95,13 +95,17 @@ def spread_out(count: int) -> slice:
 
 
 def _looks_as_usual(rgb: NDArray[np.uint8]) -> Mask:
-    smooth = np.stack([cv2.blur(frame, (3, 3)) for frame in rgb])
+    smooth = np.empty_like(rgb)
+    for frame, out in zip(rgb, smooth, strict=True):
+        cv2.blur(frame, (3, 3), dst=out)
     told = smooth[spread_out(len(smooth))]
     rows = range(0, smooth.shape[1], _ROWS)
     usual = np.concatenate([_middle(told[:, row : row + _ROWS]) for row in rows])
     limit = (float(_SAME_COLOUR),) * 3
-    near = [cv2.inRange(cv2.absdiff(frame, usual), (0.0,) * 3, limit) for frame in smooth]
-    return np.stack(near) > 0
+    near = np.empty(rgb.shape[:3], bool)
+    for frame, out in zip(smooth, near, strict=True):
+        out[:] = cv2.inRange(cv2.absdiff(frame, usual), (0.0,) * 3, limit)
+    return near
 
 
 def _middle(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
