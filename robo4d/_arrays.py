@@ -87,17 +87,17 @@ def encode_depth(depth: NDArray[np.floating]) -> bytes:
     codes = np.zeros(shape, np.uint16)
     for frame, code in zip(depth, codes, strict=True):  # by frame: stays in the cache
         known = frame != 0
-        seen = frame[known]
+        at = ... if known.all() else known
+        seen = frame[at]
         if seen.size and not (seen.min() >= DEPTH_MIN and seen.max() <= DEPTH_MAX):
             raise ShapeError(
                 f"depth spans {seen.min():.4g} to {seen.max():.4g} m; expected 0 (unknown) or "
                 f"{DEPTH_MIN} to {DEPTH_MAX} m: set what is out of range to 0"
             )
         steps = np.log(seen, dtype=np.float64)
-        steps -= np.log(DEPTH_MIN)
-        steps /= LOG_STEP
-        steps += 1.5  # to the nearest code, which begin at 1
-        code[known] = steps
+        steps *= 1 / LOG_STEP
+        steps += 1.5 - np.log(DEPTH_MIN) / LOG_STEP  # to the nearest code, which begin at 1
+        code[at] = steps
     return _pack(_LOG_DEPTH, shape, codes)
 
 
