@@ -151,7 +151,7 @@ def _per_image(
 def depth_codecs() -> list[Codec]:
     """Candidates for depth; those of imagecodecs only where it is installed."""
     codecs = [
-        Codec("ours: log code, time difference, bitshuffle zstd 5", encode_depth, decode_array),
+        Codec("ours: log code, time difference, zstd 2", encode_depth, decode_array),
         Codec(
             "log code, bitshuffle zstd 5 (no time difference)",
             lambda depth: _blosc(log_codes(depth), b"zstd", 5),

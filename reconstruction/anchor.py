@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reconstruction.frame_lines import BLOCK, FEWEST, FrameLines, fit_frames
+from reconstruction.mask import around
 from reconstruction.ties import Ties, steady, tie_frames
 from robo4d.geometry import check_array
 
@@ -159,7 +160,7 @@ def anchor_depth(
         return nothing_known(relative.shape, f"{why}; {MOST_RIGHT:.0%} must", held)
     if ties is not None and np.isfinite(ties.gain).any():
         background, _ = _apply(_common(fit, ties), ties.background[None], kind)
-        steady(depth, background[0], ties.resting)
+        depth = np.exp(steady(np.log(depth), np.log(background[0]), ties.resting))
     confidence = np.where(np.isfinite(depth), 255 * np.exp(-error / TRUSTED), 0)
     confidence = np.rint(np.nan_to_num(confidence)).astype(np.uint8)
     if np.median(confidence[known]) == 0:
@@ -213,10 +214,13 @@ def _apply(fit: FrameLines, unit: Floats, kind: Numbers) -> tuple[Floats, Floats
 def solid_robot(robot_depth: Floats) -> Mask:
     """Where the robot's surface is smooth and its outline far."""
     kernel = np.ones((2 * _MARGIN + 1,) * 2, np.uint8)
-    solid = np.empty(robot_depth.shape, bool)
-    for out, frame in zip(solid, robot_depth.astype(np.float32), strict=True):
-        nearest, farthest = cv2.erode(frame, kernel), cv2.dilate(frame, kernel)
-        out[:] = (nearest > 0) & (farthest < (1 + _STEP) * nearest)
+    solid = np.zeros(robot_depth.shape, bool)
+    for out, whole in zip(solid, robot_depth.astype(np.float32, copy=False), strict=True):
+        part = around(whole > 0, _MARGIN)
+        frame = whole[part]
+        if frame.any():
+            nearest, farthest = cv2.erode(frame, kernel), cv2.dilate(frame, kernel)
+            out[part] = (nearest > 0) & (farthest < (1 + _STEP) * nearest)
     return solid
 
 

@@ -25,7 +25,7 @@ from reconstruction.anchor import (
     TRUSTED,
     Anchored,
     anchor_depth,
-    held_back_pixels,
+    held_back_blocks,
     judge_held_back,
     nothing_known,
     solid_robot,
@@ -33,7 +33,7 @@ from reconstruction.anchor import (
 from reconstruction.anchor_motion import anchor_by_motion
 from reconstruction.depth import DepthEstimate, RobotView
 from reconstruction.frame_lines import FEWEST
-from reconstruction.ties import resting_pixels, steady
+from reconstruction.ties import resting_pixels, sparse, spread_out, steady
 from robo4d.geometry import check_array
 
 Floats = NDArray[np.floating]
@@ -105,54 +105,47 @@ def anchor_scale(
     check_array("rgb", rgb, [*depth.shape, 3], "u")
     known = depth > 0
     ruler = solid_robot(robot_depth) & known
-    judge = held_back_pixels(robot_depth) & ruler
-    fitted = ruler & ~judge
+    blocks = held_back_blocks(depth.shape[1:])
+    judge, fitted = ruler & blocks, ruler & ~blocks
     counts = [np.count_nonzero(frame) for frame in fitted]
     if sum(counts) < FEWEST:
         why = f"{sum(counts)} robot pixels off its edges to fit to; {FEWEST} are needed"
         return nothing_known(depth.shape, why, told=told)
-    with np.errstate(divide="ignore"):
-        level = np.where(known, np.log(depth), np.nan)
+    level = np.empty(depth.shape, np.float32)
+    for out, frame, there in zip(level, depth, known, strict=True):
+        np.log(np.where(there, frame, 1), out=out)  # 0 where unknown, which nothing below reads
     drift: Floats = np.zeros(len(depth))
     background, resting = None, None
-    ruled = robot_depth[fitted]
-    ratio = np.log(ruled)
     if camera_rests:
         resting = resting_pixels(rgb, robot_depth > 0) & known
         drift, background = _drift(level, resting)
         if told:  # of the clip, not of the frame that the background began with
-            middle = np.median(drift)
+            middle = float(np.median(drift))
             drift, background = drift - middle, background + middle
-        ratio = ratio - (level[fitted] - np.repeat(drift, counts))
-    else:
-        ratio = ratio - level[fitted]
-    frames = np.split(ratio.astype(float), np.cumsum(counts)[:-1])
-    size, unsure = _sizes(frames, camera_rests)
-    if told:
-        size, unsure = np.zeros(len(depth)), 0.0
-    # Frame by frame here and below: what stays in the processor's cache costs less.
-    metric = np.empty(depth.shape)
-    for t, frame in enumerate(level):
-        metric[t] = np.exp((frame - drift[t] if camera_rests else frame) + size[t])
+        level -= drift[:, None, None]
+    ruled = robot_depth[fitted]
+    ratio = np.log(ruled) - level[fitted]
+    size: Floats = np.zeros(len(depth))
+    unsure = 0.0
+    if not told:
+        size, unsure = _sizes(np.split(ratio, np.cumsum(counts)[:-1]), camera_rests)
+        level += size[:, None, None]
+    if background is not None and resting is not None:
+        steady(level, background + float(size[0]), resting)
+    metric = np.exp(level)
     held = judge_held_back(metric, robot_depth, judge, _CLOSE if told else 0.0)
     if held.right < MOST_RIGHT:
         close = f" or {1000 * _CLOSE:.0f} mm" if told else ""
         why = f"{held.right:.0%} of held-back robot pixels come out within {RIGHT:.0%}{close}"
         why = f"{why}; {MOST_RIGHT:.0%} must"
         return nothing_known(depth.shape, why, held, told=told)
-    if background is not None and resting is not None:
-        steady(metric, np.exp(background + size[0]), resting)
-    spread = np.abs(np.concatenate(frames) - np.repeat(size, counts))
+    spread = np.abs(ratio - np.repeat(size, counts))
     noise = float(1.4826 * np.median(spread[spread < OCCLUDER]))
-    sure = np.empty(depth.shape, np.uint8)
-    final = np.empty(depth.shape, np.float32)
-    middle = np.median(ruled)
-    for t, frame in enumerate(metric):
-        error = np.hypot(_expected(frame, middle, confidence[t], noise), unsure)
-        sure[t] = np.where(known[t], np.rint(255 * np.exp(-error / TRUSTED)), 0)
-        final[t] = np.where(sure[t] > 0, frame, 0)
+    sure = _sureness(level, float(np.log(np.median(ruled))), noise, confidence, unsure)
+    sure *= known
+    metric *= sure > 0
     return Anchored(
-        depth=final,
+        depth=metric,
         confidence=sure,
         scale=np.exp(size - drift),
         shift=np.zeros(len(depth)),
@@ -162,45 +155,63 @@ def anchor_scale(
     )
 
 
-def _expected(
-    depth: Floats, middle: np.floating, confidence: NDArray[np.uint8], noise: float
-) -> Floats:
-    """Relative error (H, W): what the estimator says, but no less than it has at the robot, and
-    more the farther a pixel is from the robot's ``middle`` depth.
+def _sureness(
+    level: Floats, middle: float, noise: float, confidence: NDArray[np.uint8], unsure: float
+) -> NDArray[np.uint8]:
+    """Confidence (T, H, W): the estimator's, but no more than at the robot, and less the farther a
+    pixel's logarithm of depth is from the robot's ``middle``.
     """
     with np.errstate(divide="ignore"):
-        own = (-TRUSTED * np.log(np.arange(256, dtype=np.uint8) / 255))[confidence]
-        away = np.log(depth) - np.log(middle)
-    return np.fmax(own, noise * np.hypot(1, away / _REACH))
+        own = -TRUSTED * np.log(np.arange(256) / 255)
+    at_most = np.rint(255 * np.exp(-np.hypot(own, unsure) / TRUSTED)).astype(np.uint8)
+    # exp(-error / TRUSTED) for an error of hypot(noise hypot(1, away / _REACH), unsure).
+    least, slope = (noise**2 + unsure**2) / TRUSTED**2, (noise / _REACH / TRUSTED) ** 2
+    sure = np.empty_like(confidence)
+    for out, frame, said in zip(sure, level, confidence, strict=True):  # stays in the cache
+        error = np.square(frame - middle)
+        error *= slope
+        error += least
+        most = 255 * np.exp(-np.sqrt(error, out=error))
+        np.minimum(np.rint(most).astype(np.uint8), at_most.take(said), out=out)
+    return sure
 
 
 def _drift(level: Floats, resting: Mask) -> tuple[Floats, Floats]:
     """(T,) by how much each frame's logarithm of depth lies over the background's (H, W)."""
-    start = int(np.argmax([np.count_nonzero(frame) for frame in resting]))
-    background = np.where(resting[start], level[start], np.nan)
+    few = (slice(None), *sparse(level.shape[1:]))
+    some, rests = level[few], resting[few]
+    fewest = _FEWEST_RESTING * some[0].size / level[0].size
+    start = int(np.count_nonzero(rests, axis=(1, 2)).argmax())
+    background = np.where(rests[start], some[start], np.nan)
     drift = np.zeros(len(level))
     enough = np.zeros(len(level), bool)
     for _ in range(2):
-        for t, rests in enumerate(resting):
-            apart = level[t][rests] - background[rests]
+        for t, frame in enumerate(some):
+            apart = frame[rests[t]] - background[rests[t]]
             apart = apart[np.isfinite(apart)]
-            enough[t] = len(apart) >= _FEWEST_RESTING
+            enough[t] = len(apart) >= fewest
             if enough[t]:
                 drift[t] = np.median(apart)
         if not enough.all() and enough.any():
             there = np.flatnonzero(enough)
             drift = np.interp(np.arange(len(level)), there, drift[there])
-        rows = zip(level.swapaxes(0, 1), resting.swapaxes(0, 1), strict=True)
-        background = np.stack([_lower_middle(row - drift[:, None], rests) for row, rests in rows])
-    return drift, background
+        background = _lower_middle(some, drift, rests)
+    return drift, _lower_middle(level, drift, resting)
 
 
-def _lower_middle(values: Floats, used: Mask) -> Floats:
-    """(W,) the lower median over time of what is used of values (T, W); NaN where nothing is."""
-    ordered = np.sort(np.where(used, values, np.nan), axis=0)  # NaN last
-    count = np.count_nonzero(used, axis=0)
-    middle = np.maximum(count - 1, 0)[None] // 2
-    return np.take_along_axis(ordered, middle, axis=0)[0]
+def _lower_middle(level: Floats, drift: Floats, used: Mask) -> Floats:
+    """(H, W) the lower median over some frames of what is used of levels (T, H, W), less their
+    drift (T,); NaN where nothing is.
+    """
+    few = spread_out(len(level))
+    level, used, drift = level[few], used[few], drift[few, None].astype(np.float32)
+    place = np.maximum(used.sum(0, dtype=np.min_scalar_type(len(used))), 1) - 1
+    column = np.arange(level.shape[2])
+    middle = np.empty(level.shape[1:], np.float32)
+    for y, out in enumerate(middle):  # by row, which stays in the processor's cache
+        ordered = np.sort(np.where(used[:, y], level[:, y] - drift, np.nan), axis=0)  # NaN last
+        out[:] = ordered[place[y] // 2, column]
+    return middle
 
 
 def _sizes(ratios: list[Floats], camera_rests: bool) -> tuple[Floats, float]:

@@ -44,14 +44,27 @@ def visible_robot(
     known = robot & (depth > 0)
     if noise <= 0:
         return robot & ~(known & (depth < robot_depth - VISIBLE_MARGIN))
-    sigma = noise * np.where(robot, robot_depth, 1)
-    nearer = (robot_depth - VISIBLE_MARGIN - depth) / sigma - _SIGMAS
-    # Bounded: how far something stands before the robot says nothing of where it ends.
-    nearer = np.where(known, np.clip(nearer, -1, 1), 0).astype(np.float32)
     if rgb is not None:
         check_array("rgb", rgb, [*depth.shape, 3], "u")
-        nearer = np.stack([_guided(*each) for each in zip(nearer, rgb, known, strict=True)])
-    return robot & ~(known & (nearer > 0))
+    hidden = np.zeros(depth.shape, bool)
+    for t, there in enumerate(known):
+        # The robot's part of the picture alone: beyond the filter's window nothing is known.
+        part = t, *around(there, _RADIUS)
+        away, sigma = robot_depth[part], noise * np.maximum(robot_depth[part], 1e-6)
+        nearer = (away - VISIBLE_MARGIN - depth[part]) / sigma - _SIGMAS
+        if rgb is not None and there.any():
+            # Bounded: how far something stands before the robot says nothing of where it ends.
+            bounded = np.where(known[part], np.clip(nearer, -1, 1), 0).astype(np.float32)
+            nearer = _guided(bounded, rgb[part], known[part])
+        hidden[part] = nearer > 0
+    return robot & ~(known & hidden)
+
+
+def around(mask: NDArray[np.bool_], margin: int) -> tuple[slice, slice]:
+    """Rows and columns of what holds all of a mask (H, W) and as many pixels around it."""
+    left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
+    rows = slice(max(0, top - margin), top + height + margin)
+    return rows, slice(max(0, left - margin), left + width + margin)
 
 
 def _guided(

@@ -38,10 +38,11 @@ def surface_residual(
     robot_depth = check_array("robot_depth", robot_depth, ["T", "H", "W"])
     depth = check_array("depth", depth, robot_depth.shape)
     # The picture's border is no rim.
-    whole = [cv2.erode((frame > 0).astype(np.uint8), _SQUARE) > 0 for frame in robot_depth]
-    both = np.stack(whole) & (depth > 0)
-    if both.sum() < _FEWEST:
+    whole = [cv2.erode((frame > 0).view(np.uint8), _SQUARE) for frame in robot_depth]
+    both = np.stack(whole).view(bool) & (depth > 0)
+    robot, scene = robot_depth[both], depth[both]
+    if len(robot) < _FEWEST:
         return None
-    seen = both & visible_robot(robot_depth, depth, noise=_HIDES)
-    used = seen if seen.sum() >= (1 - _MOST_HIDDEN) * both.sum() else both
-    return float(np.median(np.abs(depth[used] - robot_depth[used])))
+    seen = visible_robot(robot[None, None], scene[None, None], noise=_HIDES)[0, 0]
+    gap = np.abs(scene - robot)
+    return float(np.median(gap[seen] if seen.mean() >= 1 - _MOST_HIDDEN else gap))

@@ -16,8 +16,10 @@ Mask = NDArray[np.bool_]
 _SAME_COLOUR = 12
 # Pixels to keep off the robot's outline, where networks blend its depth into the background's.
 _OFF_ROBOT = 5
-# Of a frame's pixels, for a line through them; and how many suffice, evenly spread.
+# Of a frame's pixels, for a line through them or a median; and how many suffice, evenly spread.
 _FEWEST, _ENOUGH = 500, 4000
+# Frames that suffice for a pixel's usual colour or depth; and rows at once, that stay in the cache.
+_FRAMES, _ROWS = 32, 8
 # A pixel has a background where it was seen in this share of frames.
 _SEEN = 0.25
 # A resting pixel's depth is the background's within this many sigma; wide, as colour is asked too.
@@ -63,29 +65,47 @@ def resting_pixels(rgb: NDArray[np.uint8], robot: Mask) -> Mask:
     return _looks_as_usual(rgb) & ~_grown(robot)
 
 
-def steady(depth: Floats, background: Floats, resting: Mask) -> Floats:
-    """Depth (T, H, W) with resting pixels drawn to the background (H, W); both > 0 or NaN.
+def steady(level: Floats, background: Floats, resting: Mask) -> Floats:
+    """Logarithms of depth (T, H, W) with resting pixels drawn to the background's (H, W), in place.
 
     A pixel that departs from it by more than noise does keeps its own depth, and there is no
     threshold at which it would jump.
     """
-    for frame, rests in zip(depth, resting, strict=True):
-        with np.errstate(invalid="ignore"):
-            apart = np.log(frame / background)
-        usable = rests & np.isfinite(apart)
-        gap = apart[usable]
-        sigma = robust_sigma(gap) if len(gap) else 0.0
+    few, known = sparse(background.shape), np.isfinite(background)
+    for frame, rests in zip(level, resting, strict=True):
+        usable = rests & known
+        gap = np.where(usable, frame - background, 0)
+        told = gap[few][usable[few]]
+        told = told[np.isfinite(told)]
+        sigma = robust_sigma(told) if len(told) else 0.0
         if sigma > 0:
-            frame[usable] *= np.exp(-biweight(gap, _SAME_DEPTH * sigma) * gap)
-    return depth
+            frame -= biweight(gap, _SAME_DEPTH * sigma) * gap
+    return level
+
+
+def sparse(size: tuple[int, ...]) -> tuple[slice, slice]:
+    """Rows and columns of (H, W), evenly spread: enough pixels for a median over all."""
+    step = max(1, round(np.sqrt(size[0] * size[1] / _ENOUGH)))
+    return np.s_[::step, ::step]
+
+
+def spread_out(count: int) -> slice:
+    """Frames of a clip, evenly spread: enough for a pixel's median over all."""
+    return slice(None, None, -(-count // _FRAMES))
 
 
 def _looks_as_usual(rgb: NDArray[np.uint8]) -> Mask:
-    smooth = np.stack([cv2.blur(frame, (3, 3)) for frame in rgb])
-    usual = np.stack([_middle(rows) for rows in smooth.swapaxes(0, 1)])
+    smooth = np.empty_like(rgb)
+    for frame, out in zip(rgb, smooth, strict=True):
+        cv2.blur(frame, (3, 3), dst=out)
+    told = smooth[spread_out(len(smooth))]
+    rows = range(0, smooth.shape[1], _ROWS)
+    usual = np.concatenate([_middle(told[:, row : row + _ROWS]) for row in rows])
     limit = (float(_SAME_COLOUR),) * 3
-    near = [cv2.inRange(cv2.absdiff(frame, usual), (0.0,) * 3, limit) for frame in smooth]
-    return np.stack(near) > 0
+    near = np.empty(rgb.shape[:3], bool)
+    for frame, out in zip(smooth, near, strict=True):
+        out[:] = cv2.inRange(cv2.absdiff(frame, usual), (0.0,) * 3, limit)
+    return near
 
 
 def _middle(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -93,9 +113,10 @@ def _middle(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
     a multiple as fast as sorting along the first axis.
     """
     found = np.zeros(values.shape[1:], np.uint8)
+    counts = np.min_scalar_type(len(values))
     for bit in 1 << np.arange(7, -1, -1, dtype=np.uint8):
         raised = found | bit
-        below = (values < raised).sum(0, dtype=np.uint16)
+        below = (values < raised).sum(0, dtype=counts)
         found = np.where(below <= len(values) // 2, raised, found)
     return found
 

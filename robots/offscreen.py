@@ -106,20 +106,24 @@ class OffscreenRenderer:
         mujoco.mjr_render(self._rect, self._scene, self._context)
         mujoco.mjr_readPixels(colour, buffer, self._rect, self._context)
         flags[:] = saved
-        red, green, blue = np.flipud(colour).transpose(2, 0, 1).astype(np.int32)
-        ids = red | green << 8 | blue << 16
+        ids = colour[::-1, :, 0]
+        if self._scene.ngeom > 255:  # lowest byte first
+            _, green, blue = colour[::-1].astype(np.int32).transpose(2, 0, 1)
+            ids = ids | green << 8 | blue << 16
         geom_of_id = np.full(self._scene.ngeom + 1, -1, np.int32)
         for geom in self._scene.geoms[: self._scene.ngeom]:
             if geom.segid >= 0 and geom.objtype == mujoco.mjtObj.mjOBJ_GEOM:
                 geom_of_id[geom.segid + 1] = geom.objid
         near = self._scene.camera[0].frustum_near
         far = self._scene.camera[0].frustum_far
+        there = ids > 0
+        depth = np.zeros(there.shape, np.float32)
+        geoms = np.full(there.shape, -1, np.int32)
         # Reversed-z perspective: buffer = near (far - z) / (z (far - near)).
-        z = np.flipud(buffer).astype(np.float64)
-        z *= far - near
-        z += near
-        np.divide(near * far, z, out=z)
-        return np.where(ids > 0, z, 0).astype(np.float32), geom_of_id[ids]
+        z = buffer[::-1][there].astype(np.float64)
+        depth[there] = near * far / (near + (far - near) * z)
+        geoms[there] = geom_of_id[ids[there]]
+        return depth, geoms
 
     def _update(self, data: mujoco.MjData, K: ArrayLike, world_from_camera: ArrayLike) -> None:
         self._gl.make_current()

@@ -17,7 +17,7 @@ class RobotRenderer:
     """Renders one robot at one image size; see `OffscreenRenderer` on threads."""
 
     def __init__(self, robot: RobotModel, height: int, width: int) -> None:
-        self.robot = robot
+        self.robot, self._size = robot, (height, width)
         self._model = robot.compile()
         self._data = mujoco.MjData(self._model)
         self._model.vis.quality.offsamples = 0
@@ -58,15 +58,15 @@ class RobotRenderer:
         qpos = self.robot.qpos(joints, gripper)
         K = check_array("K", K, [len(qpos), 3, 3])
         poses = check_poses("base_from_camera", base_from_camera, [len(qpos)])
-        depths, parts = [], []
+        size = (len(qpos), *self._size)
+        depths, parts = np.empty(size, np.float32), np.empty(size, np.uint8)
         for t in range(len(qpos)):
             self._data.qpos[:] = qpos[t]
             mujoco.mj_kinematics(self._model, self._data)
             base = self._base
             world_from_base = make_pose(self._data.xmat[base].reshape(3, 3), self._data.xpos[base])
-            depth, geoms = self._offscreen.depth_and_geoms(
+            depths[t], geoms = self._offscreen.depth_and_geoms(
                 self._data, K[t], world_from_base @ poses[t]
             )
-            depths.append(depth)
-            parts.append(self._part_of_geom[geoms])
-        return np.stack(depths), np.stack(parts)
+            parts[t] = self._part_of_geom.take(geoms)
+        return depths, parts

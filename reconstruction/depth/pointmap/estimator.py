@@ -96,7 +96,7 @@ class PointmapDepth:
 
         depth, confidence = in_batches(rgb, run, self.batch, *told)
         return DepthEstimate(
-            depth.astype(np.float32),
+            depth.astype(np.float32, copy=False),
             confidence,
             "scaled",
             Provenance.ESTIMATED,
@@ -161,10 +161,15 @@ def _computing(where: torch.device) -> Iterator[None]:
 
 def _half(robot: NDArray[np.floating], size: tuple[int, int]) -> NDArray[np.float32]:
     """(T, h / 2, w / 2) of the robot's depth (T, H, W) for pictures of ``size``, as it is told."""
-    told = np.where(held_back_blocks(robot.shape[1:]), 0, robot).astype(np.float32)
     half = (size[0] // STRIDE, size[1] // STRIDE)
-    # Nearest: between two surfaces there is none.
-    return F.interpolate(torch.from_numpy(told)[:, None], half, mode="nearest-exact")[:, 0].numpy()
+
+    def picked(maps: NDArray) -> Tensor:
+        # Nearest: between two surfaces there is none.
+        whole = torch.from_numpy(maps.astype(np.float32, copy=False))[:, None]
+        return F.interpolate(whole, half, mode="nearest-exact")[:, 0]
+
+    held_back = picked(held_back_blocks(robot.shape[1:])[None])
+    return (picked(robot) * (1 - held_back)).numpy()
 
 
 def _lens(
