@@ -48,7 +48,8 @@ AGREEING = 2  # starts far apart that must have ended in one pose
 # nothing confirms yet, but not three starts in one such place; after matting it must be confirmed.
 _SETTLED = ((AGREEING, 0.5, 0.35), (AGREEING, 0.7, 0.25), (3, 0.0, 0.25))
 _SETTLED_AT_END = ((AGREEING, 0.6, 0.25),)
-_CLEAR = ((0, 0.55, 0.15),)  # of one that colours settle
+# Of one that colours settle; and below which it is rejected whatever else ends there.
+_CLEAR, _HOPEFUL = ((0, 0.55, 0.15),), ((0, 0.5, 0.1),)
 _ATTEMPTS = 2
 # Of `quality.colour_peak`: what confirms a pose (2 of 240 wrong ones of twins, seeds 3 to 9, reach
 # it, and all 42 right ones), and what settles it alone (none of the wrong ones does).
@@ -137,14 +138,16 @@ def find_camera(
             agreeing = len(trail.within(_SAME))
             if _reached(_SETTLED, agreeing, trail.best):
                 return trail.found(agreeing, masks)
-            if _reached(_CLEAR, agreeing, trail.end(trail.best)) and trail.peak >= DECISIVE:
+            end = trail.end(trail.best)
+            if _reached(_CLEAR, agreeing, end) and trail.peak >= DECISIVE:
                 return trail.found(agreeing, masks)
             # Matting may take starts together that colours left some pixels apart.
-            if agreeing >= AGREEING or len(trail.within(_CLOSE)) >= AGREEING:
+            close = len(trail.within(_CLOSE))
+            if _reached(_SETTLED_AT_END, max(agreeing, close), end):
                 agreeing = max(agreeing, trail.agreeing_ends(_CLOSE))
-                if _reached(_SETTLED_AT_END, agreeing, trail.end(trail.best)):
+                if agreeing >= AGREEING:
                     return trail.found(agreeing, masks)
-    if agreeing < AGREEING:
+    if agreeing < AGREEING and _reached(_HOPEFUL, agreeing, end):
         agreeing = trail.agreeing_ends(np.inf)
     return trail.found(agreeing, masks)
 
