@@ -52,8 +52,9 @@ _SETTLED_AT_END = ((AGREEING, 0.6, 0.25),)
 _CLEAR, _HOPEFUL = ((0, 0.55, 0.15),), ((0, 0.5, 0.1),)
 _ATTEMPTS = 2
 # Of `quality.colour_peak`: what confirms a pose (2 of 240 wrong ones of twins, seeds 3 to 9, reach
-# it, and all 42 right ones), and what settles it alone (none of the wrong ones does).
-CONFIRMING, DECISIVE = 0.15, 0.25
+# it, and all 42 right ones), what confirms it with little flow (none of the wrong ones does), and
+# what settles it alone: more, since a wrong one of a real film had 0.3.
+CONFIRMING, DECISIVE, ALONE = 0.15, 0.25, 0.35
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +140,7 @@ def find_camera(
             if _reached(_SETTLED, agreeing, trail.best):
                 return trail.found(agreeing, masks)
             end = trail.end(trail.best)
-            if _reached(_CLEAR, agreeing, end) and trail.peak >= DECISIVE:
+            if _reached(_CLEAR, agreeing, end) and trail.peak >= ALONE:
                 return trail.found(agreeing, masks)
             # Matting may take starts together that colours left some pixels apart.
             close = len(trail.within(_CLOSE))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from reconstruction.camera.evidence import flow_pairs, solving_pairs
 from reconstruction.camera.flow_score import FLOOR
-from reconstruction.camera.follow import AGREEING, CONFIRMING, DECISIVE, find_camera
+from reconstruction.camera.follow import AGREEING, ALONE, CONFIRMING, DECISIVE, find_camera
 from reconstruction.camera.frames import FrameSet
 from reconstruction.camera.learned_masks import MaskBackend
 from reconstruction.camera.problem import CameraProblem, diverse_steps
@@ -190,7 +190,7 @@ def judge(quality: dict[str, float | None]) -> tuple[Verdict, str]:
     if not is_confirmed(quality):
         return "reject", says
     says += f", {agreeing:.0f} starts agree, to {1000 * position:.0f} mm"
-    if agreeing < AGREEING and peak < DECISIVE:
+    if agreeing < AGREEING and peak < ALONE:
         return "reject", f"too few starts ended in this pose; {says}"
     precise = position <= _PRECISE[0] and turn <= _PRECISE[1]
     if outline >= _GOOD[0] and flow >= _GOOD[1] and precise and agreeing >= AGREEING:

@@ -131,7 +131,7 @@ def test_a_single_measure_does_not_make_a_camera():
     assert judge(sound | {"edge_share": 0.57, "colour_peak": 0.2})[0] == "usable"
     faint = {"edge_share": 0.57, "flow_score": 0.2}
     assert judge(sound | faint | {"colour_peak": 0.3})[0] == "usable"
-    assert judge(sound | {"agreeing_starts": 1.0, "colour_peak": 0.3})[0] == "usable"
+    assert judge(sound | {"agreeing_starts": 1.0, "colour_peak": 0.4})[0] == "usable"
     for poor in (
         {"edge_share": 0.4},
         {"edge_share": 0.63, "flow_score": 0.4},
@@ -141,7 +141,7 @@ def test_a_single_measure_does_not_make_a_camera():
         {"edge_share": 0.5, "colour_peak": 0.9},
         {"edge_share": 0.57, "colour_peak": 0.1},
         {**faint, "colour_peak": 0.2},
-        {"agreeing_starts": 1.0, "colour_peak": 0.2},
+        {"agreeing_starts": 1.0, "colour_peak": 0.3},
     ):
         assert judge(sound | poor)[0] == "reject"
 
