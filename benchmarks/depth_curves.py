@@ -3,8 +3,8 @@
     python -m benchmarks.depth_curves [RUN.jsonl ...] --out docs/images/depth-training.png
 
 Without arguments: the embedded checkpoint's, whose parts in benchmarks/depth_training follow one
-another, each judged on scenes of its own set; the recipes before it are in folders there. A network
-that can be told of the robot has a second line, of not being told.
+another at their last logged step, each judged on scenes of its own set; the recipes before it are
+in folders there. A network that can be told of the robot has a second line, of not being told.
 """
 
 from __future__ import annotations

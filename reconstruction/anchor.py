@@ -160,7 +160,9 @@ def anchor_depth(
         return nothing_known(relative.shape, f"{why}; {MOST_RIGHT:.0%} must", held)
     if ties is not None and np.isfinite(ties.gain).any():
         background, _ = _apply(_common(fit, ties), ties.background[None], kind)
-        depth = np.exp(steady(np.log(depth), np.log(background[0]), ties.resting))
+        level = np.log(depth)
+        steady(level, np.log(background[0]), ties.resting)
+        depth = np.exp(level)
     confidence = np.where(np.isfinite(depth), 255 * np.exp(-error / TRUSTED), 0)
     confidence = np.rint(np.nan_to_num(confidence)).astype(np.uint8)
     if np.median(confidence[known]) == 0:

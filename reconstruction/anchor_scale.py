@@ -33,7 +33,7 @@ from reconstruction.anchor import (
 from reconstruction.anchor_motion import anchor_by_motion
 from reconstruction.depth import DepthEstimate, RobotView
 from reconstruction.frame_lines import FEWEST
-from reconstruction.ties import resting_pixels, sparse, spread_out, steady
+from reconstruction.ties import FEWEST_SPARSE, resting_pixels, sparse, spread_out, steady
 from robo4d.geometry import check_array
 
 Floats = NDArray[np.floating]
@@ -113,7 +113,7 @@ def anchor_scale(
         return nothing_known(depth.shape, why, told=told)
     level = np.empty(depth.shape, np.float32)
     for out, frame, there in zip(level, depth, known, strict=True):
-        np.log(np.where(there, frame, 1), out=out)  # 0 where unknown, which nothing below reads
+        np.log(np.where(there, frame, 1), out=out)  # 0 where unknown, which is dropped at the end
     drift: Floats = np.zeros(len(depth))
     background, resting = None, None
     if camera_rests:
@@ -140,7 +140,12 @@ def anchor_scale(
         why = f"{why}; {MOST_RIGHT:.0%} must"
         return nothing_known(depth.shape, why, held, told=told)
     spread = np.abs(ratio - np.repeat(size, counts))
-    noise = float(1.4826 * np.median(spread[spread < OCCLUDER]))
+    near = spread[spread < OCCLUDER]
+    if len(near) == 0:
+        most = np.exp(OCCLUDER)
+        why = f"no robot pixel that is fitted to comes out within a factor of {most:.2f}"
+        return nothing_known(depth.shape, why, held, told=told)
+    noise = float(1.4826 * np.median(near))
     sure = _sureness(level, float(np.log(np.median(ruled))), noise, confidence, unsure)
     sure *= known
     metric *= sure > 0
@@ -180,7 +185,7 @@ def _drift(level: Floats, resting: Mask) -> tuple[Floats, Floats]:
     """(T,) by how much each frame's logarithm of depth lies over the background's (H, W)."""
     few = (slice(None), *sparse(level.shape[1:]))
     some, rests = level[few], resting[few]
-    fewest = _FEWEST_RESTING * some[0].size / level[0].size
+    fewest = max(FEWEST_SPARSE, _FEWEST_RESTING * some[0].size / level[0].size)
     start = int(np.count_nonzero(rests, axis=(1, 2)).argmax())
     background = np.where(rests[start], some[start], np.nan)
     drift = np.zeros(len(level))

@@ -18,6 +18,8 @@ _SAME_COLOUR = 12
 _OFF_ROBOT = 5
 # Of a frame's pixels, for a line through them or a median; and how many suffice, evenly spread.
 _FEWEST, _ENOUGH = 500, 4000
+# Of `sparse` pixels, for a median.
+FEWEST_SPARSE = 50
 # Frames that suffice for a pixel's usual colour or depth; and rows at once, that stay in the cache.
 _FRAMES, _ROWS = 32, 8
 # A pixel has a background where it was seen in this share of frames.
@@ -65,7 +67,7 @@ def resting_pixels(rgb: NDArray[np.uint8], robot: Mask) -> Mask:
     return _looks_as_usual(rgb) & ~_grown(robot)
 
 
-def steady(level: Floats, background: Floats, resting: Mask) -> Floats:
+def steady(level: Floats, background: Floats, resting: Mask) -> None:
     """Logarithms of depth (T, H, W) with resting pixels drawn to the background's (H, W), in place.
 
     A pixel that departs from it by more than noise does keeps its own depth, and there is no
@@ -76,11 +78,12 @@ def steady(level: Floats, background: Floats, resting: Mask) -> Floats:
         usable = rests & known
         gap = np.where(usable, frame - background, 0)
         told = gap[few][usable[few]]
+        if len(told) < FEWEST_SPARSE:
+            told = gap[usable]
         told = told[np.isfinite(told)]
         sigma = robust_sigma(told) if len(told) else 0.0
         if sigma > 0:
             frame -= biweight(gap, _SAME_DEPTH * sigma) * gap
-    return level
 
 
 def sparse(size: tuple[int, ...]) -> tuple[slice, slice]:
@@ -95,11 +98,11 @@ def spread_out(count: int) -> slice:
 
 
 def _looks_as_usual(rgb: NDArray[np.uint8]) -> Mask:
-    smooth = np.empty_like(rgb)
+    smooth = np.empty(rgb.shape, np.uint8)
     for frame, out in zip(rgb, smooth, strict=True):
         cv2.blur(frame, (3, 3), dst=out)
     told = smooth[spread_out(len(smooth))]
-    rows = range(0, smooth.shape[1], _ROWS)
+    rows = range(0, rgb.shape[1], _ROWS)
     usual = np.concatenate([_middle(told[:, row : row + _ROWS]) for row in rows])
     limit = (float(_SAME_COLOUR),) * 3
     near = np.empty(rgb.shape[:3], bool)

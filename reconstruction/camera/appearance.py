@@ -82,7 +82,14 @@ def region_offsets(
             its colour there, and not any that is seen around the robot.
     """
     offsets = np.arange(-reach - 2, reach + 2 + _STEP, _STEP)
-    colours, evidence = colour_evidence(images, lines, offsets, shares, backdrop)
+    colours = profiles(images, lines, offsets)
+    own, other = shares[:, lines.link[:, None], _bin(colours)]
+    if backdrop is not None:
+        behind, known = backdrop.along(lines, offsets)
+        gap = ((colours - behind) ** 2).sum(-1)
+        there = (1 - _OTHERWISE) * _PEAK * np.exp(-0.5 * gap / _SCATTER**2)
+        other = np.where(known, there + _OTHERWISE * other, other)
+    evidence = np.log(own / other).clip(-3, 3).astype(np.float64)
     inner = np.cumsum(evidence, 1) - evidence / 2
     region = (2 * inner - evidence.sum(1, keepdims=True)) * _STEP
     edge = np.zeros(colours.shape[:2])
@@ -95,26 +102,6 @@ def region_offsets(
     mean = weight @ offsets[within]
     variance = (weight * (offsets[within] - mean[:, None]) ** 2).sum(1)
     return mean, variance
-
-
-def colour_evidence(
-    images: NDArray[np.float32],
-    lines: Lines,
-    offsets: Floats,
-    shares: NDArray[np.float32],
-    backdrop: Backdrop | None = None,
-) -> tuple[NDArray[np.float32], Floats]:
-    """Colours (N, K, 3) at offsets (K,) pixels along lines, and how much more likely each is the
-    link's own than the background's there, as a logarithm (N, K) within 3 either way.
-    """
-    colours = profiles(images, lines, offsets)
-    own, other = shares[:, lines.link[:, None], _bin(colours)]
-    if backdrop is not None:
-        behind, known = backdrop.along(lines, offsets)
-        gap = ((colours - behind) ** 2).sum(-1)
-        there = (1 - _OTHERWISE) * _PEAK * np.exp(-0.5 * gap / _SCATTER**2)
-        other = np.where(known, there + _OTHERWISE * other, other)
-    return colours, np.log(own / other).clip(-3, 3).astype(np.float64)
 
 
 def matte_offsets(

@@ -13,7 +13,7 @@ from reconstruction.camera.flow_score import FlowPairs, FlowScorer
 from reconstruction.camera.frames import FrameSet
 from reconstruction.camera.learned_masks import MaskBackend
 from reconstruction.camera.problem import CameraProblem, diverse_steps
-from reconstruction.camera.quality import colour_peak, outline_fit
+from reconstruction.camera.quality import outline_fit
 from reconstruction.camera.refine import Estimate, Round, refine, zoomed
 from reconstruction.camera.search import Lens, moved, search_pose
 from robo4d.geometry import invert, project, transform
@@ -48,13 +48,9 @@ AGREEING = 2  # starts far apart that must have ended in one pose
 # nothing confirms yet, but not three starts in one such place; after matting it must be confirmed.
 _SETTLED = ((AGREEING, 0.5, 0.35), (AGREEING, 0.7, 0.25), (3, 0.0, 0.25))
 _SETTLED_AT_END = ((AGREEING, 0.6, 0.25),)
-# Of one that colours settle; and below which it is rejected whatever else ends there.
-_CLEAR, _HOPEFUL = ((0, 0.55, 0.15),), ((0, 0.5, 0.1),)
+# Below, the best is rejected whatever else ends there.
+_HOPEFUL = ((0, 0.5, 0.1),)
 _ATTEMPTS = 2
-# Of `quality.colour_peak`: what confirms a pose (2 of 240 wrong ones of twins, seeds 3 to 9, reach
-# it, and all 42 right ones), what confirms it with little flow (none of the wrong ones does), and
-# what settles it alone: more, since a wrong one of a real film had 0.3.
-CONFIRMING, DECISIVE, ALONE = 0.15, 0.25, 0.35
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,15 +118,9 @@ def find_camera(
             # All that was found looks alike: what is furthest off in space is another start.
             away = np.linalg.norm((found.poses - found.poses[0])[:, :3, 3], axis=1)
             distinct.append(begun[len(given) + int(np.argmax(away))])
-        asked = False
         for rounds in _TO_BASIN:
             for start, one in enumerate(distinct, attempt * (_CANDIDATES + len(starts))):
                 trail.follow(one, rounds, start)
-                agreeing = len(trail.within(_SAME))
-                if not asked and _reached(_SETTLED, agreeing, trail.best):
-                    asked = True
-                    if trail.peak >= CONFIRMING:
-                        return trail.found(agreeing, masks)
             for _ in range(_SHAKES):
                 turn, shift = rng.normal(0, _SHAKE, (2, 1, 3))
                 top = trail.best.estimate
@@ -139,16 +129,15 @@ def find_camera(
             agreeing = len(trail.within(_SAME))
             if _reached(_SETTLED, agreeing, trail.best):
                 return trail.found(agreeing, masks)
-            end = trail.end(trail.best)
-            if _reached(_CLEAR, agreeing, end) and trail.peak >= ALONE:
+            # Matting may take starts together that colours left some pixels apart; asked only
+            # where it confirms the best.
+            near = max(agreeing, len(trail.within(_CLOSE)))
+            confirmed = _reached(_SETTLED_AT_END, near, trail.end(trail.best))
+            if confirmed and (agreeing := max(agreeing, trail.agreeing_ends(_CLOSE))) >= AGREEING:
                 return trail.found(agreeing, masks)
-            # Matting may take starts together that colours left some pixels apart.
-            close = len(trail.within(_CLOSE))
-            if _reached(_SETTLED_AT_END, max(agreeing, close), end):
-                agreeing = max(agreeing, trail.agreeing_ends(_CLOSE))
-                if agreeing >= AGREEING:
-                    return trail.found(agreeing, masks)
-    if agreeing < AGREEING and _reached(_HOPEFUL, agreeing, end):
+    # Masks may lead elsewhere, where others end.
+    hopeful = masks is not None or _reached(_HOPEFUL, agreeing, trail.end(trail.best))
+    if agreeing < AGREEING and hopeful:
         agreeing = trail.agreeing_ends(np.inf)
     return trail.found(agreeing, masks)
 
@@ -171,7 +160,6 @@ class _Trail:
     points: Floats
     tried: list[Candidate] = field(default_factory=list)
     ends: dict[Candidate, Candidate] = field(default_factory=dict)
-    peaks: dict[Candidate, float] = field(default_factory=dict)
 
     @property
     def best(self) -> Candidate:
@@ -190,25 +178,11 @@ class _Trail:
         """Where matting takes a candidate, to about half a pixel."""
         if candidate not in self.ends:
             K, spread = self.lens.K, self.lens.spread
-            # Chance of its own: who asks early where one ends changes nothing else.
+            # Chance of its own: whether it is asked where one ends changes nothing else.
             rng = np.random.default_rng(0)
             end = refine(self.frames, candidate.estimate, K, spread, _TO_PIXEL, rng)
             self.ends[candidate] = self._measured(end, candidate.start)
         return self.ends[candidate]
-
-    @property
-    def peak(self) -> float:
-        """`quality.colour_peak` where matting takes the best: of every second frame by the rest."""
-        candidate = self.end(self.best)
-        end = candidate.estimate
-        if end.covariance is None:
-            return 0.0
-        if candidate not in self.peaks:
-            self.frames.set_late(end.late)
-            every = np.arange(len(self.frames))
-            drawn = self.frames.rendered(every, zoomed(self.lens.K, end.log_zoom), end.pose)
-            self.peaks[candidate] = colour_peak(self.frames.images, *drawn, every % 2 == 1)
-        return self.peaks[candidate]
 
     def found(self, agreeing: int, masks: MaskBackend | None) -> Found:
         """The best, to a fraction of a pixel."""

@@ -9,9 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from reconstruction.camera.appearance import colour_shares, matte_offsets
+from reconstruction.camera.appearance import matte_offsets
 from reconstruction.camera.backdrop import learn_backdrop
-from reconstruction.camera.colour_peak import peak_share
 from reconstruction.camera.contours import contour_lines
 from reconstruction.camera.evidence import flow_pairs, foreground, scoring_pairs
 from reconstruction.camera.flow_score import FlowScorer
@@ -37,8 +36,6 @@ class Fit:
         edge_px: median distance of clear image edges from the outline, at the working size.
         edge_share: of the outline that has a clear edge within 1.5 pixels.
         flow_score: 0..1, see `flow_score`.
-        colour_peak: of the outline, by pieces, where colours of other frames say that it lies; see
-            `colour_peak`.
         robot_share: of the image that the robot covers.
         mask_iou: of the rendered robot and a learned mask's, median over frames; the mask was
             prompted by this same pose, so a high one alone proves nothing.
@@ -48,7 +45,6 @@ class Fit:
     edge_px: float | None
     edge_share: float
     flow_score: float | None
-    colour_peak: float
     robot_share: float
     mask_iou: float | None = None
 
@@ -84,7 +80,6 @@ def measure_fit(
         edge_px=edge_px,
         edge_share=edge_share,
         flow_score=_flow_score(problems, K, pose),
-        colour_peak=colour_peak(frames.images, depth, part, scored),
         robot_share=float((part[scored] > 0).mean()),
         mask_iou=None
         if masks is None
@@ -104,20 +99,6 @@ def outline_fit(
     if not clear.any():
         return None, 0.0
     return float(np.median(np.abs(offset[clear]))), float((clear & (np.abs(offset) < _NEAR)).mean())
-
-
-def colour_peak(
-    images: NDArray[np.float32],
-    depth: NDArray[np.float32],
-    part: NDArray[np.uint8],
-    scored: NDArray[np.bool_],
-) -> float:
-    """`peak_share` of the frames ``scored`` (n,), by the colours of all others."""
-    lines = contour_lines(depth[scored], part[scored], _LINES, np.random.default_rng(0))
-    if len(lines) == 0 or not (part[~scored] > 0).any():
-        return 0.0
-    shares = colour_shares(images[~scored], part[~scored], int(part.max()))
-    return peak_share(images[scored], lines, shares, learn_backdrop(images, part > 0, _MARGIN))
 
 
 def _flow_score(problems: Sequence[CameraProblem], K: Floats, pose: Floats) -> float | None:

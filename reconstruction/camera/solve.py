@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from reconstruction.camera.evidence import flow_pairs, solving_pairs
 from reconstruction.camera.flow_score import FLOOR
-from reconstruction.camera.follow import AGREEING, ALONE, CONFIRMING, DECISIVE, find_camera
+from reconstruction.camera.follow import AGREEING, find_camera
 from reconstruction.camera.frames import FrameSet
 from reconstruction.camera.learned_masks import MaskBackend
 from reconstruction.camera.problem import CameraProblem, diverse_steps
@@ -30,8 +30,6 @@ _LEAST_MOTION = 0.001  # share of the images, over the fastest steps
 # edges than twins', so that much flow makes up for a little outline. (Twins below 0.65: 3 of 11
 # right; a real view of moving cloths, ten pixels off, had 0.6 and 0.25.)
 _GOOD, _USABLE = (0.68, 0.35), ((0.65, 0.25), (0.6, 0.6))
-# With so much of `colour_peak`: the less flow (where cloths move more than the robot) the more.
-_BY_COLOUR = ((CONFIRMING, 0.55, 0.25), (DECISIVE, 0.55, 0.15))
 # Standard deviations in m and rad up to which a pose is good, and beyond which it is of no use.
 # True errors were 0.4 to 0.8 of them on whole clips, up to twice on 12 steps or at 64 pixels.
 _PRECISE, _LOOSE = (0.006, np.radians(0.45)), (0.012, np.radians(1.0))
@@ -105,7 +103,7 @@ def score_pose(
     """Measures of a given camera, ``late`` s behind, on the held-back steps; see `quality.Fit`."""
     problems = [problem for problem in problems if len(problem.held_back())]
     if not problems or min(problems[0].working_size) < _LEAST_SIDE:
-        return vars(Fit(None, None, 0.0, None, 0.0, 0.0))
+        return vars(Fit(None, None, 0.0, None, 0.0))
     K = _at_working_size(problems[0], K)
     renderer = renderer or RobotRasterizer(problems[0].robot, *problems[0].working_size)
     return vars(measure_fit(problems, K, base_from_camera, late, renderer, masks))
@@ -163,9 +161,7 @@ def _solve(
 def is_confirmed(quality: dict[str, float | None]) -> bool:
     """Whether images confirm a camera at all, however loosely they hold it."""
     outline, flow = quality.get("edge_share") or 0.0, quality.get("flow_score") or 0.0
-    peak = quality.get("colour_peak") or 0.0
-    enough = [*_USABLE, *((least, also) for by, least, also in _BY_COLOUR if peak >= by)]
-    return any(outline >= least and flow >= also for least, also in enough)
+    return any(outline >= least and flow >= also for least, also in _USABLE)
 
 
 def is_loose(quality: dict[str, float | None]) -> bool:
@@ -182,18 +178,16 @@ def judge(quality: dict[str, float | None]) -> tuple[Verdict, str]:
     outline, flow = quality["edge_share"] or 0.0, quality["flow_score"] or 0.0
     agreeing = quality["agreeing_starts"] or 0.0
     position, turn = quality["position_sd_m"] or np.inf, quality["rotation_sd_rad"] or np.inf
-    peak = quality.get("colour_peak") or 0.0
     says = f"{outline:.0%} of the outline has an image edge, flow score {flow:.2f}"
-    says += f", colours tell {peak:.0%} of it"
     if is_loose(quality):
         return "reject", f"the pose is loose: {1000 * position:.0f} mm, {np.degrees(turn):.1f} deg"
     if not is_confirmed(quality):
         return "reject", says
     says += f", {agreeing:.0f} starts agree, to {1000 * position:.0f} mm"
-    if agreeing < AGREEING and peak < ALONE:
+    if agreeing < AGREEING:
         return "reject", f"too few starts ended in this pose; {says}"
     precise = position <= _PRECISE[0] and turn <= _PRECISE[1]
-    if outline >= _GOOD[0] and flow >= _GOOD[1] and precise and agreeing >= AGREEING:
+    if outline >= _GOOD[0] and flow >= _GOOD[1] and precise:
         return "good", says
     return "usable", says
 

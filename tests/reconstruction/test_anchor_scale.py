@@ -124,3 +124,24 @@ def test_both_kinds_of_estimates_become_metric(kind):
 def test_the_usual_colour_is_the_one_that_sorting_finds(count, seed):
     colours = np.random.default_rng(seed).integers(0, 256, (count, 2, 3)).astype(np.uint8)
     assert (_middle(colours) == np.sort(colours, axis=0)[count // 2]).all()
+
+
+def test_long_clips_and_other_memory_layouts_are_anchored_as_well():
+    truth, robot, rgb = scene()
+    long = [np.concatenate([part] * 6) for part in (truth, robot, rgb)]  # 36 frames
+    sure = np.full(long[0].shape, 255, np.uint8)
+    found = anchor_scale(2 * long[0], sure, *long[1:], camera_rests=True)
+    assert np.allclose(found.depth, long[0], rtol=0.01)
+    as_torch_has_it = np.ascontiguousarray(long[2].transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1)
+    again = anchor_scale(2 * long[0], sure, long[1], as_torch_has_it, camera_rests=True)
+    assert np.array_equal(again.depth, found.depth)
+
+
+def test_a_robot_that_is_only_near_in_millimetres_gives_no_depth_but_a_reason():
+    truth, robot, rgb = scene()
+    close = np.where(robot > 0, 0.02, 0)  # 8 mm off are within a centimetre, and 40 %
+    found = anchor_scale(
+        np.where(robot > 0, 0.028, truth), SURE, close, rgb, camera_rests=True, told=True
+    )
+    assert not found.metric
+    assert "within a factor of 1.25" in found.reason

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numcodecs import blosc
 
-from robo4d import FormatError, ShapeError, depth_bound
+from robo4d import FormatError, ShapeError, _arrays, depth_bound
 from robo4d._arrays import decode_array, encode_bool, encode_depth, encode_uint8
 
 shapes = hnp.array_shapes(min_dims=3, max_dims=3, max_side=12)
@@ -82,3 +82,16 @@ def test_the_bytes_are_the_same_whatever_threads_blosc_may_use(monkeypatch, used
     finally:
         blosc.set_nthreads(allowed)
     assert blosc.use_threads is used
+
+
+@pytest.mark.parametrize("frames", [1, 9, 20])
+def test_depth_is_shuffled_as_makes_it_smaller(frames, monkeypatch):
+    plane = np.linspace(0.5, 2, 96 * 96).reshape(96, 96)
+    depth = plane * (1 + 0.01 * np.random.default_rng(0).standard_normal((frames, 96, 96)))
+    chosen = len(encode_depth(depth))
+    real = _arrays._blosc
+    sizes = []
+    for only in (blosc.SHUFFLE, blosc.BITSHUFFLE):
+        monkeypatch.setattr(_arrays, "_blosc", lambda values, how, only=only: real(values, only))
+        sizes.append(len(encode_depth(depth)))
+    assert chosen == min(sizes)
