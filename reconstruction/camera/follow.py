@@ -48,8 +48,6 @@ AGREEING = 2  # starts far apart that must have ended in one pose
 # nothing confirms yet, but not three starts in one such place; after matting it must be confirmed.
 _SETTLED = ((AGREEING, 0.5, 0.35), (AGREEING, 0.7, 0.25), (3, 0.0, 0.25))
 _SETTLED_AT_END = ((AGREEING, 0.6, 0.25),)
-# Below, the best is rejected whatever else ends there.
-_HOPEFUL = ((0, 0.5, 0.1),)
 _ATTEMPTS = 2
 
 
@@ -129,15 +127,12 @@ def find_camera(
             agreeing = len(trail.within(_SAME))
             if _reached(_SETTLED, agreeing, trail.best):
                 return trail.found(agreeing, masks)
-            # Matting may take starts together that colours left some pixels apart; asked only
-            # where it confirms the best.
-            near = max(agreeing, len(trail.within(_CLOSE)))
-            confirmed = _reached(_SETTLED_AT_END, near, trail.end(trail.best))
-            if confirmed and (agreeing := max(agreeing, trail.agreeing_ends(_CLOSE))) >= AGREEING:
-                return trail.found(agreeing, masks)
-    # Masks may lead elsewhere, where others end.
-    hopeful = masks is not None or _reached(_HOPEFUL, agreeing, trail.end(trail.best))
-    if agreeing < AGREEING and hopeful:
+            # Matting may take starts together that colours left some pixels apart.
+            if agreeing >= AGREEING or len(trail.within(_CLOSE)) >= AGREEING:
+                agreeing = max(agreeing, trail.agreeing_ends(_CLOSE))
+                if _reached(_SETTLED_AT_END, agreeing, trail.end(trail.best)):
+                    return trail.found(agreeing, masks)
+    if agreeing < AGREEING:
         agreeing = trail.agreeing_ends(np.inf)
     return trail.found(agreeing, masks)
 
@@ -178,9 +173,7 @@ class _Trail:
         """Where matting takes a candidate, to about half a pixel."""
         if candidate not in self.ends:
             K, spread = self.lens.K, self.lens.spread
-            # Chance of its own: whether it is asked where one ends changes nothing else.
-            rng = np.random.default_rng(0)
-            end = refine(self.frames, candidate.estimate, K, spread, _TO_PIXEL, rng)
+            end = refine(self.frames, candidate.estimate, K, spread, _TO_PIXEL, self.rng)
             self.ends[candidate] = self._measured(end, candidate.start)
         return self.ends[candidate]
 
