@@ -68,15 +68,26 @@ def test_twins_that_train_have_seeds_of_their_own():
 
 
 @pytest.fixture(scope="module")
-def take() -> Take:
-    return next(film_twin("bridge", 2))
+def scene() -> list[Take]:
+    return list(film_twin("bridge", 2))
+
+
+@pytest.fixture(scope="module")
+def take(scene) -> Take:
+    return scene[0]
 
 
 @pytest.mark.slow
-def test_frames_of_a_take_see_the_same_scene(take):
-    """Points of one frame lie on the surfaces that the next one sees, but where things moved."""
-    assert np.nanmin(share_that_agrees(take)) > 0.7
-    assert np.array_equal(take.base_from_camera[0], take.base_from_camera[1])
+def test_frames_of_a_take_see_the_same_scene(scene):
+    """Points of one frame lie on the surfaces that the next one sees, but where things moved; in a
+    take or two the robot comes before the camera and hides most.
+    """
+    shares = np.array([share_that_agrees(take) for take in scene])
+    assert len(shares) >= 6
+    assert np.nanmedian(shares) > 0.85
+    assert (np.nanmin(shares, 1) > 0.7).mean() >= 0.75
+    for take in scene:  # none rides on the hand: Bridge's twin has no such camera
+        assert np.array_equal(take.base_from_camera[0], take.base_from_camera[1])
 
 
 @pytest.mark.slow
