@@ -23,7 +23,6 @@ from reconstruction.checkpoint import device
 from reconstruction.depth import DepthEstimate, DepthEstimator, RobotView
 from reconstruction.depth.pointmap.estimator import (
     PointmapDepth,
-    network_size,
     open_pointmap,
     untrained_pointmap,
 )
@@ -149,7 +148,7 @@ class Stage:
     def bare(self, size: tuple[int, int], batches: Sequence[int]) -> dict[str, Any]:
         """Frames a second of the network's bare forward pass, by frames at once."""
         network, where = self._network.network, torch.device(device())
-        seen = network_size(size, network.multiple)
+        seen = network.size_for(size)
         rates: dict[str, float] = {}
         for batch in batches:
             try:

@@ -72,7 +72,7 @@ def forward_seconds(
         seconds = []
         for run in range(runs + 3):
             began, ended = _now(device), None
-            network.tell(network.see(frames, K, known), memory, frames.shape[2:])
+            network.tell(network.see(frames, K, known), memory)
             ended = _now(device)
             if run >= 3:
                 seconds.append(_between(began, ended))

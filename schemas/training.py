@@ -29,6 +29,8 @@ class NetworkPart(_Part):
     two_frames: bool = True
     confidence: bool = True
     robot: bool = True
+    area: int = Field(98304, ge=4096, le=1 << 20, description="pixels of a picture as it is seen")
+    sharp: bool = Field(True, description="outlines at the picture's own pixels")
 
     @model_validator(mode="after")
     def _divided(self) -> Self:
@@ -48,6 +50,7 @@ class TakesPart(_Part):
     units: int = Field(3000, ge=1, description="scenes, or looks of one, of 8 takes of 4 frames")
     libero: float = Field(0.6, ge=0, le=1, description="share of LIBERO's scenes; twins else")
     seed: int = 0
+    droids: int = Field(2, ge=0, description="twins of DROID's for one of each other source")
 
 
 class LoopPart(_Part):

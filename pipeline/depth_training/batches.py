@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -17,8 +18,8 @@ from reconstruction.depth.pointmap.hints import STRIDE, robot_hints
 from reconstruction.depth.pointmap.losses import Truth
 from reconstruction.depth.pointmap.network import rays
 
-# (height, width) that a batch is cut to: LIBERO's and Bridge's, DROID's and RT-1's aspects.
-SIZES = ((256, 256), (192, 320), (224, 288))
+# Aspects (height, width) that a batch is cut to: LIBERO's and Bridge's, DROID's and RT-1's.
+ASPECTS = ((1, 1), (9, 16), (4, 5))
 _LEAST_CUT = 0.62
 _KNOWN = 0.8  # share of pairs of which the network is told K
 _SAME = 0.06  # share of pairs of a frame with itself
@@ -54,11 +55,20 @@ class PairCutter:
 
     Args:
         rows: of the set that may be used.
+        sizes: (height, width) in pixels of pictures, one of which a batch has; of the first, those
+            to judge by.
         device: where the set is held, if ``resident``, and where batches are made.
     """
 
-    def __init__(self, takes: TakeSet, rows: Tensor, device: torch.device, resident: bool) -> None:
-        self._device = device
+    def __init__(
+        self,
+        takes: TakeSet,
+        rows: Tensor,
+        sizes: Sequence[tuple[int, int]],
+        device: torch.device,
+        resident: bool,
+    ) -> None:
+        self._device, self._sizes = device, sizes
         where = device if resident else torch.device("cpu")
         self._rgb = _taken(takes.rgb, rows, where)
         self._depth = _taken(takes.depth, rows, where)
@@ -82,7 +92,8 @@ class PairCutter:
         other = torch.where(rests, 1 - first % 2, other)
         same = torch.rand(count, generator=generator) < _SAME
         other = torch.where(same, first, other)
-        size = SIZES[0] if plain else SIZES[int(torch.randint(3, (1,), generator=generator))]
+        chosen = int(torch.randint(len(self._sizes), (1,), generator=generator))
+        size = self._sizes[0 if plain else chosen]
         rows = sent(take.repeat(2), self._rgb.device)
         frames = sent(torch.cat([first, other]), self._rgb.device)
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.depth_training.batches import PairCutter
+from pipeline.depth_training.batches import ASPECTS, PairCutter
 from pipeline.depth_training.step import Step, look, rate_of
 from pipeline.depth_training.takes import TakeSet
 from reconstruction.depth.pointmap.checkpoint import (
@@ -67,8 +67,11 @@ def train_network(
     torch.manual_seed(loop.seed)
     network = make_network(config, begun=(out / "state.pt").is_file())
     learn = Step(network.to(device, memory_format=torch.channels_last), loop)
-    training = PairCutter(takes, torch.from_numpy(takes.training), device, resident)
-    validation = PairCutter(takes, torch.from_numpy(takes.validation), device, resident)
+    sizes = [network.size_for(aspect) for aspect in ASPECTS]
+    training, validation = (
+        PairCutter(takes, torch.from_numpy(rows), sizes, device, resident)
+        for rows in (takes.training, takes.validation)
+    )
     first = _resume(out, learn, config)
     began = time.monotonic()
     sums: dict[str, Tensor] = {}
@@ -117,14 +120,20 @@ def make_network(config: DepthTraining, begun: bool = False) -> PointmapNetwork:
         return network
     network = load_checkpoint(part.start, "network.start")
     theirs, ours = network.config.to_tree(), shape.to_tree()
+    # Any size can be gone on with, and what sharpens is bilinear before it is trained.
+    free = {"area"} if theirs["sharp"] else {"area", "sharp"}
     if others := [
-        f"{key} {theirs[key]}, not {ours[key]}" for key in ours if theirs[key] != ours[key]
+        f"{key} {theirs[key]}, not {ours[key]}"
+        for key in sorted(ours.keys() - free)
+        if theirs[key] != ours[key]
     ]:
         raise UsageError(
             f"network.start is {part.start}, whose network has {'; '.join(others)}; "
             "set network's values to the checkpoint's, or choose another"
         )
-    return network.train()
+    grown = PointmapNetwork(shape)
+    grown.load_state_dict(network.state_dict(), strict=network.config.sharp == shape.sharp)
+    return grown.train()
 
 
 @torch.no_grad()

@@ -28,7 +28,7 @@ from simulation.depth_scenes.take import FRAMES, HEIGHT, TAKES, WIDTH
 VALIDATION_SCENES = ("KITCHEN_SCENE7", "LIVING_ROOM_SCENE5", "STUDY_SCENE4")
 _VALIDATION_TWINS = 3
 _TOGETHER = 4  # units of one scene of LIBERO's, which is compiled once
-_TWINS = ("droid", "droid", "bridge", "rt1", "libero")  # as often as they stand here
+_TWINS = ("bridge", "rt1", "libero")  # beside DROID's
 
 Progress = Callable[[int, int], None]
 
@@ -41,6 +41,7 @@ class TakePlan:
         units: scenes, or looks of a scene, of `TAKES` takes each.
         libero: share of the units that are LIBERO's; the rest is twins of the four sources.
         seed: another seed, other scenes.
+        droids: twins of DROID's for one of each other source.
         bank: what `simulation.depth_scenes.libero_bank` wrote; None: no scenes of LIBERO.
         site: site-packages folder with LIBERO's and robosuite 1.4's assets.
     """
@@ -48,6 +49,7 @@ class TakePlan:
     units: int
     libero: float
     seed: int
+    droids: int = 2
     bank: Path | None = None
     site: Path | None = None
 
@@ -66,6 +68,7 @@ class Unit:
 def plan_units(plan: TakePlan, scenes: tuple[str, ...]) -> list[Unit]:
     """Every unit of a set; a function of the plan and of the names of the bank's scenes."""
     rng = np.random.default_rng([plan.seed, 2027])
+    kinds = ("droid",) * plan.droids + _TWINS
     units = []
     for number in range(plan.units):
         if scenes and rng.uniform() < plan.libero:
@@ -75,7 +78,7 @@ def plan_units(plan: TakePlan, scenes: tuple[str, ...]) -> list[Unit]:
             units.append(Unit(number, "bank", scene, plan.seed * 1_000_000 + number, judge))
         else:
             scene = plan.seed * 100_000 + number
-            kind = _TWINS[int(rng.integers(len(_TWINS)))]
+            kind = kinds[int(rng.integers(len(kinds)))]
             units.append(Unit(number, kind, scene, 0, number % 100 < _VALIDATION_TWINS))
     return units
 

@@ -159,7 +159,8 @@ def takes(tmp_path) -> TakeSet:
 
 
 def cutter_of(takes) -> PairCutter:
-    return PairCutter(takes, torch.from_numpy(takes.training), torch.device("cpu"), resident=True)
+    rows = torch.from_numpy(takes.training)
+    return PairCutter(takes, rows, ((96, 96), (64, 128)), torch.device("cpu"), resident=True)
 
 
 @pytest.mark.parametrize("plain", [True, False])

@@ -9,6 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+# Weight of what bilinear upsampling does not look at: none could not be learned from.
+_NONE = 0.01
+
 
 class Attention(nn.Module):
     """Multi-head attention of tokens (B, N, D) to ``memory`` (B, M, D)."""
@@ -67,6 +70,32 @@ class Refine(nn.Module):
         x = self.enter(coarse)
         x = F.interpolate(x, fine.shape[2:], mode="bilinear", align_corners=False) + fine
         return cast(Tensor, x + self.second(F.gelu(self.first(self.norm(x)))))
+
+
+class Sharpen(nn.Module):
+    """A map to twice its size: each pixel a mean of the nine coarse ones about it, whose weights
+    are told from features and from the picture (convex upsampling; Teed and Deng, RAFT, 2020).
+
+    Bilinear until trained. Unlike that it can leave a step between two surfaces where it is.
+    """
+
+    def __init__(self, channels: int, hidden: int = 32) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels + 12, hidden, 3, padding=1)
+        self.weights = nn.Conv2d(hidden, 36, 1)
+        nn.init.zeros_(self.weights.weight)
+        share = torch.tensor([[0.25, 0.75, _NONE], [_NONE, 0.75, 0.25]])  # of pixel 0, and 1
+        plane = share[:, None, :, None] * share[None, :, None, :]  # (2, 2, 3, 3)
+        with torch.no_grad():
+            self.weights.bias.copy_(plane.flatten(2).permute(2, 0, 1).flatten().log())
+
+    def forward(self, maps: Tensor, features: Tensor, picture: Tensor) -> Tensor:
+        """(B, 2h, 2w) of maps (B, h, w), features (B, C, h, w) and picture (B, 3, 2h, 2w)."""
+        seen = torch.cat([features, F.pixel_unshuffle(picture, 2).to(features.dtype)], 1)
+        weights = self.weights(F.gelu(self.first(seen))).unflatten(1, (9, 4)).float().softmax(1)
+        around = F.unfold(F.pad(maps[:, None], (1, 1, 1, 1), mode="replicate"), 3)
+        around = around.unflatten(2, maps.shape[1:])[:, :, None]
+        return F.pixel_shuffle((weights * around).sum(1), 2)[:, 0]
 
 
 class RayPosition(nn.Module):

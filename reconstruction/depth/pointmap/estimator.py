@@ -25,9 +25,6 @@ from reconstruction.depth.pointmap.network import ALPHA, NetworkConfig, Pointmap
 from robo4d.geometry import check_array
 from schemas.episode import Provenance
 
-# Pixels of a picture as the network sees it: what it was trained on.
-_AREA = 256 * 256
-
 
 @dataclass(frozen=True)
 class PointmapDepth:
@@ -60,7 +57,7 @@ class PointmapDepth:
         check_array("rgb", rgb, ["T", "H", "W", 3], "u")
         where = next(self.network.parameters()).device
         full = (int(rgb.shape[1]), int(rgb.shape[2]))
-        size = network_size(full, self.network.multiple)
+        size = self.network.size_for(full)
         lens = _lens(K, full, size, where)
         known = torch.tensor([K is not None], device=where)
         told: tuple[NDArray, ...] = ()
@@ -87,7 +84,7 @@ class PointmapDepth:
             with _computing(where):
                 seen = see(frames, *told)
                 shared = None if memory is None else memory.expand(count, -1, -1)
-                said = self.network.tell(seen, shared, torch.Size(size))
+                said = self.network.tell(seen, shared)
                 log_depth = _resized(said.log_depth, full)
                 sure = torch.exp(-ALPHA / _resized(said.confidence, full) / TRUSTED)
                 if not self.network.config.confidence:
@@ -135,20 +132,6 @@ def untrained_pointmap(config: NetworkConfig, *, batch: int = 8) -> PointmapDept
         torch.manual_seed(0)
         network = PointmapNetwork(config).eval()
     return PointmapDepth(network.to(device(), memory_format=torch.channels_last), batch)
-
-
-def network_size(full: tuple[int, int], multiple: int) -> tuple[int, int]:
-    """(height, width) near the area and the aspect of training, of multiples."""
-    height, width = full
-    best, least = (multiple, multiple), math.inf
-    for h in range(multiple, 4096 // multiple * multiple + 1, multiple):
-        w = max(1, round(h * width / height / multiple)) * multiple
-        aspect = abs(math.log(w / h * height / width))
-        area = abs(math.log(h * w / _AREA))
-        # A picture that is stretched is worse than one of another size.
-        if 4 * aspect + area < least:
-            best, least = (h, w), 4 * aspect + area
-    return best
 
 
 @contextmanager

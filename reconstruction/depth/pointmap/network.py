@@ -11,14 +11,20 @@ what the robot says (`hints`).
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from math import log
+from math import inf, log
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from reconstruction.depth.pointmap.blocks import Block, HintPyramid, RayPosition, Refine
+from reconstruction.depth.pointmap.blocks import (
+    Block,
+    HintPyramid,
+    RayPosition,
+    Refine,
+    Sharpen,
+)
 from reconstruction.depth.pointmap.encoder import MEAN, STD, Encoder
 from reconstruction.depth.pointmap.hints import CHANNELS
 
@@ -43,6 +49,9 @@ class NetworkConfig:
         two_frames: whether a reference frame is looked at; else each frame is on its own.
         confidence: whether confidence is learned; else it is the same everywhere.
         robot: whether it can be told of the robot, see `hints`.
+        area: pixels of a picture as it is seen, roughly.
+        sharp: whether depth's outlines are found at the picture's own pixels; else its map of half
+            the size is made larger bilinearly.
     """
 
     encoder: str = "tf_efficientnet_lite0"
@@ -52,6 +61,8 @@ class NetworkConfig:
     two_frames: bool = True
     confidence: bool = True
     robot: bool = True
+    area: int = 98304
+    sharp: bool = True
 
     def to_tree(self) -> dict[str, Any]:
         """Plain values."""
@@ -116,9 +127,26 @@ class PointmapNetwork(nn.Module):
         self.out = nn.Conv2d(_REFINED[2], 6, 3, padding=1)
         nn.init.zeros_(self.out.bias)
         nn.init.normal_(self.out.weight, std=1e-3)
+        self.sharpen = Sharpen(_REFINED[2]) if config.sharp else None
         self.focal = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 1))
         self.register_buffer("mean", torch.tensor(MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(STD)[:, None, None], persistent=False)
+
+    def size_for(self, full: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) in which a picture of size ``full`` is seen: near ``area`` pixels and
+        its aspect, of multiples.
+        """
+        height, width = full
+        multiple = self.multiple
+        best, least = (multiple, multiple), inf
+        for h in range(multiple, 4096 // multiple * multiple + 1, multiple):
+            w = max(1, round(h * width / height / multiple)) * multiple
+            aspect = abs(log(w / h * height / width))
+            area = abs(log(h * w / self.config.area))
+            # A picture that is stretched is worse than one of another size.
+            if 4 * aspect + area < least:
+                best, least = (h, w), 4 * aspect + area
+        return best
 
     def forward(
         self,
@@ -144,7 +172,7 @@ class PointmapNetwork(nn.Module):
                 memory = self.remember(seen[0])
             else:
                 memory = self.remember(self.see(references, K, known, reference_hints)[0])
-        return self.tell(seen, memory, frames.shape[2:])
+        return self.tell(seen, memory)
 
     def forward_pairs(
         self, pictures: Tensor, K: Tensor, known: Tensor, hints: Tensor | None = None
@@ -159,12 +187,14 @@ class PointmapNetwork(nn.Module):
         memory = None
         if self.config.two_frames:
             memory = self.remember(seen[0]).roll(len(pictures) // 2, 0)
-        return self.tell(seen, memory, pictures.shape[2:])
+        return self.tell(seen, memory)
 
     def see(
         self, frames: Tensor, K: Tensor, known: Tensor, hints: Tensor | None = None
     ) -> tuple[Tensor, ...]:
-        """Tokens (B, N, D) of frames, and the finer maps; arguments as of `forward`."""
+        """Tokens (B, N, D) of frames, finer maps, and the pictures as they are seen; arguments as
+        of `forward`.
+        """
         size = (int(frames.shape[2]), int(frames.shape[3]))
         guess = _usual(size, K)
         K = torch.where(known[:, None, None], K, guess)
@@ -182,7 +212,7 @@ class PointmapNetwork(nn.Module):
         flat = tokens.flatten(2).transpose(1, 2)
         flat = flat + self.position(K, size, self.encoder.stride).to(flat.dtype)
         flat = flat + torch.where(known[:, None, None], 0.0, self.unknown).to(flat.dtype)
-        return flat, half, quarter, stem
+        return flat, half, quarter, stem, picture
 
     def remember(self, tokens: Tensor) -> Tensor:
         """Tokens (B, N, D) of a reference, as others attend to them."""
@@ -190,9 +220,10 @@ class PointmapNetwork(nn.Module):
             tokens = block(tokens)
         return self.memory(tokens)
 
-    def tell(self, seen: tuple[Tensor, ...], memory: Tensor | None, size: torch.Size) -> Prediction:
+    def tell(self, seen: tuple[Tensor, ...], memory: Tensor | None) -> Prediction:
         """What is to be said of frames, with the memory of their references."""
-        tokens, half, quarter, stem = seen
+        tokens, half, quarter, stem, picture = seen
+        size = picture.shape[2:]
         for block in self.blocks:
             tokens = block(tokens, memory)
         tokens = self.after(tokens)
@@ -201,10 +232,12 @@ class PointmapNetwork(nn.Module):
         grid = tokens.transpose(1, 2).unflatten(2, (size[0] // stride, size[1] // stride))
         for refine, fine in zip(self.refine, (half, quarter, stem), strict=True):
             grid = refine(grid, fine)
-        out = F.interpolate(
-            self.out(grid).float(), tuple(size), mode="bilinear", align_corners=False
-        )
-        log_depth = out[:, 0].clamp(log(_NEAREST), log(_FARTHEST))
+        coarse = self.out(grid).float()
+        out = F.interpolate(coarse, tuple(size), mode="bilinear", align_corners=False)
+        log_depth = out[:, 0]
+        if self.sharpen is not None:
+            log_depth = self.sharpen(coarse[:, 0], grid, picture)
+        log_depth = log_depth.clamp(log(_NEAREST), log(_FARTHEST))
         # Between 1 and 1,000: without a ceiling a few perfect pixels outweigh a batch.
         trust = 1 + out[:, [1, 5]].clamp(-10, 6.9).exp()
         if not self.config.confidence:

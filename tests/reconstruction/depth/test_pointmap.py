@@ -20,7 +20,7 @@ from reconstruction.depth.pointmap.checkpoint import (  # noqa: E402
     load_encoder,
     save_checkpoint,
 )
-from reconstruction.depth.pointmap.estimator import PointmapDepth, network_size  # noqa: E402
+from reconstruction.depth.pointmap.estimator import PointmapDepth  # noqa: E402
 from reconstruction.depth.pointmap.losses import Truth, pointmap_loss  # noqa: E402
 from reconstruction.depth.pointmap.network import (  # noqa: E402
     NetworkConfig,
@@ -33,7 +33,7 @@ from schemas.config import DepthConfig  # noqa: E402
 from schemas.reasons import UsageError  # noqa: E402
 from simulation.layout import look_at  # noqa: E402
 
-SMALL = NetworkConfig(width=32, blocks=1, heads=4)
+SMALL = NetworkConfig(width=32, blocks=1, heads=4, area=16384)
 K = intrinsics(90.0, 90.0, 48.0, 40.0)
 rng = np.random.default_rng(0)
 
@@ -198,21 +198,24 @@ def test_a_pixel_of_unknown_depth_teaches_nothing():
 
 
 @pytest.mark.parametrize(
-    ("full", "multiple", "expected"),
+    ("full", "area", "expected"),
     [
-        ((256, 256), 32, (256, 256)),
-        ((180, 320), 32, (192, 352)),
-        ((256, 320), 32, (224, 288)),
-        ((480, 720), 14, (210, 308)),
-        ((1, 5000), 32, (32, 2048)),
+        ((256, 256), 65536, (256, 256)),
+        ((256, 256), 98304, (320, 320)),
+        ((180, 320), 65536, (192, 352)),
+        ((180, 320), 98304, (256, 448)),
+        ((256, 320), 65536, (224, 288)),
+        ((480, 720), 65536, (192, 288)),
+        ((1, 5000), 65536, (32, 2048)),
     ],
 )
-def test_the_network_sees_about_the_size_and_aspect_it_was_trained_on(full, multiple, expected):
-    size = network_size(full, multiple)
-    assert size[0] % multiple == size[1] % multiple == 0
+def test_the_network_sees_about_the_size_and_aspect_it_was_trained_on(full, area, expected):
+    network = PointmapNetwork(replace(SMALL, area=area))
+    size = network.size_for(full)
+    assert size[0] % network.multiple == size[1] % network.multiple == 0
     if full != (1, 5000):
         assert abs(np.log(size[1] / size[0] * full[0] / full[1])) < 0.05
-        assert 0.6 < size[0] * size[1] / 65536 < 1.6
+        assert 0.6 < size[0] * size[1] / area < 1.6
     assert size == expected or full == (1, 5000)
 
 
@@ -241,10 +244,10 @@ def test_how_many_frames_at_once_does_not_matter(network, monkeypatch):
     # Nor when memory suffices for two.
     tell = PointmapNetwork.tell
 
-    def small_memory(self, seen, memory, size):
+    def small_memory(self, seen, memory):
         if len(seen[0]) > 2:
             raise torch.OutOfMemoryError
-        return tell(self, seen, memory, size)
+        return tell(self, seen, memory)
 
     monkeypatch.setattr(PointmapNetwork, "tell", small_memory)
     parts = PointmapDepth(network, batch=7)(frames, K)
