@@ -124,8 +124,8 @@ def make_network(config: DepthTraining, begun: bool = False) -> PointmapNetwork:
     free = {"area"} if theirs["sharp"] else {"area", "sharp"}
     if others := [
         f"{key} {theirs[key]}, not {ours[key]}"
-        for key in sorted(ours.keys() - free)
-        if theirs[key] != ours[key]
+        for key in ours
+        if key not in free and theirs[key] != ours[key]
     ]:
         raise UsageError(
             f"network.start is {part.start}, whose network has {'; '.join(others)}; "

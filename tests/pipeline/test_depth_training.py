@@ -158,9 +158,12 @@ def takes(tmp_path) -> TakeSet:
     return TakeSet(folder)
 
 
+SIZES = ((256, 256), (192, 320), (224, 288))
+
+
 def cutter_of(takes) -> PairCutter:
     rows = torch.from_numpy(takes.training)
-    return PairCutter(takes, rows, ((96, 96), (64, 128)), torch.device("cpu"), resident=True)
+    return PairCutter(takes, rows, SIZES, torch.device("cpu"), resident=True)
 
 
 @pytest.mark.parametrize("plain", [True, False])
@@ -214,6 +217,7 @@ SMALL = [
     "network.width=32",
     "network.blocks=1",
     "network.heads=4",
+    "network.area=16384",
     "network.encoder=mobilenetv3_small_050",
     "network.encoder_weights=null",
     "loop.batch=2",
@@ -319,6 +323,18 @@ def test_a_training_can_begin_with_a_checkpoint(checkpoint):
     earlier = load_checkpoint(checkpoint).state_dict()
     assert all(torch.equal(value, earlier[key]) for key, value in begun.state_dict().items())
     assert begun.training
+
+
+def test_a_flat_checkpoint_begins_to_be_sharp(tmp_path):
+    torch.manual_seed(1)
+    path, flat = tmp_path / "flat.safetensors", [*SMALL, "network.sharp=false"]
+    save_checkpoint(make_network(load_training(None, flat)), path, {})
+    start = f"network.start={path}"
+    begun = make_network(load_training(None, [*SMALL, start, "network.area=20000"]))
+    assert begun.sharpen is not None
+    assert begun.config.area == 20000
+    earlier = load_checkpoint(path).state_dict()
+    assert all(torch.equal(begun.state_dict()[key], value) for key, value in earlier.items())
 
 
 def test_what_a_training_cannot_begin_with_is_told(checkpoint):

@@ -146,9 +146,7 @@ def _half(robot: NDArray[np.floating], size: tuple[int, int]) -> NDArray[np.floa
     half = (size[0] // STRIDE, size[1] // STRIDE)
 
     def picked(maps: NDArray) -> Tensor:
-        # Nearest: between two surfaces there is none.
-        whole = torch.from_numpy(maps.astype(np.float32, copy=False))[:, None]
-        return F.interpolate(whole, half, mode="nearest-exact")[:, 0]
+        return _resized(torch.from_numpy(maps.astype(np.float32, copy=False)), half)
 
     held_back = picked(held_back_blocks(robot.shape[1:])[None])
     return (picked(robot) * (1 - held_back)).numpy()
@@ -167,6 +165,7 @@ def _lens(
 
 
 def _resized(values: Tensor, size: tuple[int, int]) -> Tensor:
+    """Nearest: between two surfaces there is none."""
     if values.shape[1:] == size:
         return values
-    return F.interpolate(values[:, None], size, mode="bilinear", align_corners=False)[:, 0]
+    return F.interpolate(values[:, None], size, mode="nearest-exact")[:, 0]
