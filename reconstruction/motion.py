@@ -73,7 +73,7 @@ def solve_motion(episode: Episode, robot: RobotModel) -> Motion:
 def between_steps(time: Floats, values: Floats, at: Floats) -> Floats:
     """Values (T, ...) of steps at ``time`` (T,), at other times (n,): (n, ...), held at the ends.
 
-    Monotone cubics (PCHIP). Of six DROID logs thinned to 5 Hz they miss what was left out by 13 mrad,
+    Monotone cubics (PCHIP). Of six DROID logs thinned to 5 Hz they miss the rest by 13 mrad (rms),
     straight lines by 19, and unlike other splines they do not swing past where a joint halts.
     """
     if len(time) < 2:
