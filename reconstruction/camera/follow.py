@@ -12,6 +12,7 @@ from reconstruction.camera.appearance import COARSE, FINE
 from reconstruction.camera.flow_score import FlowPairs, FlowScorer
 from reconstruction.camera.frames import FrameSet
 from reconstruction.camera.learned_masks import MaskBackend
+from reconstruction.camera.link_bundle import with_tracks
 from reconstruction.camera.problem import CameraProblem, diverse_steps
 from reconstruction.camera.quality import outline_fit
 from reconstruction.camera.refine import Estimate, Round, refine, zoomed
@@ -187,6 +188,8 @@ class _Trail:
             final = refine(
                 self.frames, final, self.lens.K, self.lens.spread, _TO_SUBPIXEL, self.rng
             )
+        if final.covariance is not None:
+            final = with_tracks(self.frames, final, self.lens.K)
         self.frames.shares = None
         return Found(final, agreeing, self.starts)
 

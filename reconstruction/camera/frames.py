@@ -27,6 +27,7 @@ class FrameSet:
     Attributes:
         images: (n, h, w, 3) float32 at the working size.
         enlarged: how many times as large that is as the frames, at least 1.
+        robot: whose frames these are.
         dt: s from step to step.
         shares: (n, h, w) the robot's share by a learned mask, NaN where unknown; None without one.
     """
@@ -39,6 +40,7 @@ class FrameSet:
         on_hand: bool = False,
     ) -> None:
         self._problems, self._steps, self._render = problems, steps, renderer
+        self.robot = problems[0].robot
         self.images = np.concatenate(
             [problem.frames(chosen) for problem, chosen in zip(problems, steps, strict=True)]
         ).astype(np.float32)
@@ -56,8 +58,8 @@ class FrameSet:
         if late == self._late:
             return
         self._late = late
-        robot = self._problems[0].robot
-        joints, fingers, velocity = [], [], []
+        robot = self.robot
+        joints, fingers, links, velocity = [], [], [], []
         for problem, steps in zip(self._problems, self._steps, strict=True):
             time = problem.time[steps] - late
             state = problem.states_at(time)
@@ -65,8 +67,10 @@ class FrameSet:
             change = link_poses(robot, *after) - link_poses(robot, *before)
             joints.append(state[0])
             fingers.append(state[1])
-            velocity.append(change / self.dt @ invert(link_poses(robot, *state)))
+            links.append(link_poses(robot, *state))
+            velocity.append(change / self.dt @ invert(links[-1]))
         self.joints, self.fingers = np.concatenate(joints), np.concatenate(fingers)
+        self.links = np.concatenate(links)  # (n, L, 4, 4) base_from_link
         self.velocity = np.concatenate(velocity)  # (n, L, 4, 4): d(point)/dt = velocity @ point
 
     def rendered(

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from reconstruction.motion import between_steps
 from robots.models import RobotModel
 
 Floats = NDArray[np.floating]
@@ -66,16 +67,11 @@ class CameraProblem:
         return np.stack([cv2.resize(image, (width, height), interpolation=way) for image in images])
 
     def states_at(self, time: Floats) -> tuple[Floats, Floats]:
-        """Joints (n, J) and fingers at times (n,) s, linear between steps, held at the ends."""
-        at = np.interp(time, self.time, np.arange(len(self)))
-        below = np.minimum(np.floor(at).astype(int), len(self) - 1)
-        above = np.minimum(below + 1, len(self) - 1)
-        share = at - below
-        out = []
-        for values in (self.joints, self.fingers):
-            part = share.reshape(-1, *[1] * (values.ndim - 1))
-            out.append((1 - part) * values[below] + part * values[above])
-        return out[0], out[1]
+        """Joints (n, J) and fingers at times (n,) s, smooth between steps, held at the ends."""
+        joints, fingers = (
+            between_steps(self.time, values, time) for values in (self.joints, self.fingers)
+        )
+        return joints, fingers
 
     def held_back(self) -> Steps:
         """Steps that only score."""

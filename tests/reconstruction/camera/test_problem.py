@@ -1,5 +1,7 @@
 """Which steps a camera is solved from, and at which size."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -37,9 +39,22 @@ def test_every_image_is_solved_at_about_one_width(size, working):
     assert clip.frames(np.array([0, 2])).shape == (2, *clip.working_size, 3)
 
 
-def test_states_between_steps_are_linear_and_held_at_the_ends():
+def test_states_between_steps_are_smooth_and_held_at_the_ends():
     clip = problem(10)
-    joints, fingers = clip.states_at(np.array([-1.0, 0.3, 99.0]))
-    between = (clip.joints[1] + clip.joints[2]) / 2
-    np.testing.assert_allclose(joints, [clip.joints[0], between, clip.joints[-1]])
-    assert fingers.shape == (3,)
+    joints, fingers = clip.states_at(np.array([-1.0, 99.0]))
+    np.testing.assert_allclose(joints, clip.joints[[0, -1]])
+    assert fingers.shape == (2,)
+    steps, halfway = clip.states_at(clip.time)[0], clip.states_at(clip.time[:-1] + 0.1)[0]
+    np.testing.assert_allclose(steps, clip.joints, atol=1e-9)
+    low, high = np.sort([clip.joints[:-1], clip.joints[1:]], axis=0)
+    assert ((halfway >= low - 1e-9) & (halfway <= high + 1e-9)).all()
+
+
+def test_states_between_steps_follow_a_motion_that_is_logged_slowly():
+    time = np.arange(12) / 3  # RT-1's steps
+    clip = replace(problem(12), joints=np.column_stack([np.sin(2 * time)] * 7), time=time)
+    between = time[1:-2] + 0.5 / 3
+    true = np.sin(2 * between)[:, None]
+    off = np.sqrt(((clip.states_at(between)[0] - true) ** 2).mean())
+    straight = (clip.joints[1:-2] + clip.joints[2:-1]) / 2 - true
+    assert off < 0.8 * np.sqrt((straight**2).mean())
