@@ -218,10 +218,11 @@ def _aligned(
         x, y = np.moveaxis(place + shift[:, None], -1, 0)
         there = _read(image, x, y)
         columns = np.stack([-_read(slopes[0], x, y), -_read(slopes[1], x, y), patch, one], -1)
+        columns = columns.astype(np.float64)  # in which what damps an edge is not rounded away
         weighted = np.swapaxes(columns * weight[..., None], 1, 2)
-        square = weighted @ columns + 1e-3 * np.eye(4, dtype=np.float32)
+        square = weighted @ columns + 1e-3 * np.eye(4)
         change = np.linalg.solve(square, weighted @ there[..., None])[..., 0]
-        step = change[:, :2].clip(-1, 1)
+        step = change[:, :2].clip(-1, 1).astype(np.float32)
         shift += step
         if np.abs(step).max() < _SETTLED:
             break

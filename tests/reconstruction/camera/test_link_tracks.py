@@ -105,6 +105,15 @@ def test_a_robot_without_texture_changes_nothing(frames):
     assert with_tracks(bare, begun, K) is begun
 
 
+def test_an_edge_at_45_degrees_can_be_aligned(frames):
+    bare = FrameSet(frames._problems, frames._steps, frames._render)
+    row, column = np.mgrid[: SIZE[0], : SIZE[1]]
+    stripes = 128 + 100 * np.sign(np.sin((row + column) / 3))
+    bare.images = np.broadcast_to(stripes[..., None], frames.images.shape).astype(np.float32)
+    ended = with_tracks(bare, off([0, 0, 0], [0, 0, 0]), K)
+    assert np.isfinite(ended.pose).all()
+
+
 def test_an_estimate_without_covariance_is_refused(frames):
     begun = off([0, 0, 0], [0, 0, 0])
     tracks = follow_links(frames, K, begun)
