@@ -44,6 +44,7 @@ class LinkTracks:
         link: (M,) of each track, index into the robot's ``link_names``.
         point: (M, 3) m, on the model's surface in that link's frame, as the pose has it by which
             patches were chosen.
+        normal: (M, 3) of the surface there, a unit vector.
     """
 
     track: Whole
@@ -51,6 +52,7 @@ class LinkTracks:
     pixel: Floats
     link: Whole
     point: Floats
+    normal: Floats
 
     def __len__(self) -> int:
         return len(self.link)
@@ -129,6 +131,7 @@ def follow_links(frames: FrameSet, K: Floats, estimate: Estimate) -> LinkTracks 
         pixel=pixel[order],
         link=patches.link[own],
         point=patches.point[own],
+        normal=patches.normal[own],
     )
 
 

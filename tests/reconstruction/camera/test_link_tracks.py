@@ -45,17 +45,22 @@ def painted(depth, part, links, pose):
     return out.clip(0, 255).astype(np.uint8)
 
 
-@pytest.fixture(scope="module")
-def frames():
+def filmed(reach):
+    """A robot whose joints move by so many rad."""
     time = np.arange(STEPS) / 5
     waves = np.sin(time[:, None] * np.array([0.7, 0.9, 1.1, 0.8, 1.3, 1.0, 1.7]))
-    joints = np.asarray(ROBOT.rest) + 0.8 * waves
+    joints = np.asarray(ROBOT.rest) + reach * waves
     fingers, pose = np.ones(STEPS), camera_pose()
     many = np.repeat(K[None], STEPS, 0), np.repeat(pose[None], STEPS, 0)
     draw = RobotRasterizer(ROBOT, *SIZE)
     images = painted(*draw(joints, fingers, *many), link_poses(ROBOT, joints, fingers), pose)
     problem = CameraProblem(ROBOT, lambda steps: images[steps], SIZE, joints, fingers, time)
     return FrameSet([problem], [np.arange(STEPS)], draw)
+
+
+@pytest.fixture(scope="module")
+def frames():
+    return filmed(0.8)
 
 
 def off(turn, shift):
@@ -90,6 +95,14 @@ def test_a_camera_that_is_off_comes_back(frames):
     assert after[0] < 0.6 * before[0]
     assert after[1] < 0.6 * before[1]
     assert np.trace(ended.covariance) < np.trace(CLAIM)
+
+
+def test_a_robot_that_rests_tells_nothing():
+    begun = off([0.003, -0.004, 0.002], [0.006, 0.004, -0.008])
+    claim = np.diag(np.square([0.01] * 6 + [1e-6, 0.01]))
+    ended = with_tracks(filmed(0.0), replace(begun, covariance=claim), K)
+    before, after = (np.sqrt(np.diag(c)[:6]) for c in (claim, ended.covariance))
+    assert (after > 0.9 * before).all()
 
 
 def test_what_is_certain_already_stays(frames):
