@@ -20,7 +20,7 @@ from reconstruction.depth.pointmap.checkpoint import (  # noqa: E402
     load_encoder,
     save_checkpoint,
 )
-from reconstruction.depth.pointmap.estimator import PointmapDepth  # noqa: E402
+from reconstruction.depth.pointmap.estimator import PointmapDepth, _resized  # noqa: E402
 from reconstruction.depth.pointmap.losses import Truth, pointmap_loss  # noqa: E402
 from reconstruction.depth.pointmap.network import (  # noqa: E402
     NetworkConfig,
@@ -222,6 +222,17 @@ def test_the_network_sees_about_the_size_and_aspect_it_was_trained_on(full, area
 @pytest.mark.parametrize(("full", "expected"), [((1, 5000), (32, 4096)), ((5000, 1), (4096, 32))])
 def test_no_picture_is_seen_larger_than_memory_allows(full, expected):
     assert PointmapNetwork(SMALL).size_for(full) == expected
+
+
+@pytest.mark.parametrize("size", [(180, 320), (480, 640), (64, 64)])
+def test_a_map_is_resized_without_a_shift(size):
+    """Pixels hold where their own middle is, as a share of the picture."""
+    seen = (288, 352)
+    row, column = np.mgrid[: seen[0], : seen[1]] + 0.5
+    for values, axis in ((row / seen[0], 0), (column / seen[1], 1)):
+        resized = _resized(torch.from_numpy(values)[None], size)[0].numpy()
+        due = (np.mgrid[: size[0], : size[1]][axis] + 0.5) / size[axis]
+        assert np.abs(resized - due).max() <= 0.5 / seen[axis] + 1e-9
 
 
 @pytest.mark.parametrize("frames", [1, 2, 9])
