@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from schemas.settings import load_settings
 
+# Pixels of a picture as a network sees it: memory is by these, whatever a stranger's file asks for.
+LEAST_AREA, MOST_AREA = 4096, 1 << 20
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -29,7 +32,9 @@ class NetworkPart(_Part):
     two_frames: bool = True
     confidence: bool = True
     robot: bool = True
-    area: int = Field(98304, ge=4096, le=1 << 20, description="pixels of a picture as it is seen")
+    area: int = Field(
+        98304, ge=LEAST_AREA, le=MOST_AREA, description="pixels of a picture as it is seen"
+    )
     sharp: bool = Field(True, description="outlines at the picture's own pixels")
 
     @model_validator(mode="after")

@@ -24,7 +24,9 @@ Floats = NDArray[np.floating]
 _OWN = 8  # unknowns beside joints
 _FEWEST = 8  # tracks
 _JOINT_SPREAD = 1e-3  # rad by which a logged joint may be off
-_OFF_MODEL = 0.02  # m by which points may lie off where the model's surface has them
+# m by which points may lie off the model's surface, and along it off where they were seen first:
+# what says where along it is the pose that is asked for, so that it tells next to nothing.
+_OFF_MODEL, _ALONG = 0.02, 1.0
 # Pixels: a residual at which weights have fallen to a quarter; and deviation of what all patches
 # of one place say in one frame. Shading errs alike in many frames, so that it is some ten times
 # the scatter: with 0.3, twins' cameras ended further off than by their outlines alone.
@@ -88,9 +90,11 @@ def _stepped(
     # Geman and McClure's.
     weight = 1 / (1 + squared / scale**2) ** 2 / crowd[tracks.track] / _DEVIATION**2
     pulled = np.swapaxes(by_point, 1, 2) * weight[:, None, None]
-    own = _summed(pulled @ by_point, tracks) + np.eye(3) / _OFF_MODEL**2
+    across = tracks.normal[:, :, None] * tracks.normal[:, None]
+    near = across / _OFF_MODEL**2 + np.eye(3) / _ALONG**2
+    own = _summed(pulled @ by_point, tracks) + near
     right = _summed((pulled @ residual[..., None])[..., 0], tracks)
-    right += (tracks.point - state.points) / _OFF_MODEL**2
+    right += (near @ (tracks.point - state.points)[..., None])[..., 0]
     mixed = _summed(pulled @ rows, tracks)
     back = np.linalg.solve(own, np.concatenate([mixed, right[..., None]], 2))
     flat = (weight[:, None, None] * rows).reshape(-1, rows.shape[2])

@@ -44,6 +44,7 @@ class LinkTracks:
         link: (M,) of each track, index into the robot's ``link_names``.
         point: (M, 3) m, on the model's surface in that link's frame, as the pose has it by which
             patches were chosen.
+        normal: (M, 3) of the surface there, a unit vector.
     """
 
     track: Whole
@@ -51,6 +52,7 @@ class LinkTracks:
     pixel: Floats
     link: Whole
     point: Floats
+    normal: Floats
 
     def __len__(self) -> int:
         return len(self.link)
@@ -129,6 +131,7 @@ def follow_links(frames: FrameSet, K: Floats, estimate: Estimate) -> LinkTracks 
         pixel=pixel[order],
         link=patches.link[own],
         point=patches.point[own],
+        normal=patches.normal[own],
     )
 
 
@@ -218,10 +221,11 @@ def _aligned(
         x, y = np.moveaxis(place + shift[:, None], -1, 0)
         there = _read(image, x, y)
         columns = np.stack([-_read(slopes[0], x, y), -_read(slopes[1], x, y), patch, one], -1)
+        columns = columns.astype(np.float64)  # in which what damps an edge is not rounded away
         weighted = np.swapaxes(columns * weight[..., None], 1, 2)
-        square = weighted @ columns + 1e-3 * np.eye(4, dtype=np.float32)
+        square = weighted @ columns + 1e-3 * np.eye(4)
         change = np.linalg.solve(square, weighted @ there[..., None])[..., 0]
-        step = change[:, :2].clip(-1, 1)
+        step = change[:, :2].clip(-1, 1).astype(np.float32)
         shift += step
         if np.abs(step).max() < _SETTLED:
             break

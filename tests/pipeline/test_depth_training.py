@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -48,6 +49,13 @@ PLAN = TakePlan(units=400, libero=0.6, seed=3)
 def test_units_are_a_function_of_the_plan():
     assert plan_units(PLAN, SCENES) == plan_units(PLAN, SCENES)
     assert plan_units(PLAN, SCENES) != plan_units(TakePlan(400, 0.6, 4), SCENES)
+
+
+@pytest.mark.parametrize("droids", [0, 2, 7])
+def test_twins_of_droids_are_as_many_as_the_plan_says(droids):
+    units = plan_units(replace(PLAN, libero=0.0, droids=droids), SCENES)
+    share = sum(unit.kind == "droid" for unit in units) / len(units)
+    assert abs(share - droids / (droids + 3)) < 0.08
 
 
 def test_no_scene_both_trains_and_judges():

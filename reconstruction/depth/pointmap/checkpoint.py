@@ -18,6 +18,7 @@ import torch
 
 from reconstruction.depth.pointmap.network import NetworkConfig, PointmapNetwork
 from schemas.reasons import UsageError
+from schemas.training import LEAST_AREA, MOST_AREA
 
 _CONFIG, _ABOUT = "robo4d.network", "robo4d.about"
 # A ViT-L with our decoder has 1.4 GB; more is no network of ours.
@@ -166,6 +167,8 @@ def _read_config(path: Path, text: str) -> NetworkConfig:
         width, blocks, heads = tree["width"], tree["blocks"], tree["heads"]
         if not (8 <= width <= 4096 and 1 <= blocks <= 64 and 1 <= heads <= width):
             raise ValueError(f"width {width}, blocks {blocks}, heads {heads}")
+        if not LEAST_AREA <= tree["area"] <= MOST_AREA:
+            raise ValueError(f"area {tree['area']}, expected {LEAST_AREA} to {MOST_AREA}")
         if width % heads:
             raise ValueError(f"heads {heads} do not divide width {width}")
         return NetworkConfig(**tree)

@@ -36,6 +36,7 @@ _NEAREST, _FARTHEST = 0.02, 50.0
 # and LIBERO have is between 0.4 and 1.2.
 _USUAL_FOCAL = 0.8
 _REFINED = (128, 96, 48)
+_LONGEST = 4096  # pixels of a picture's side as it is seen
 
 
 @dataclass(frozen=True)
@@ -137,10 +138,10 @@ class PointmapNetwork(nn.Module):
         its aspect, of multiples.
         """
         height, width = full
-        multiple = self.multiple
+        multiple, most = self.multiple, _LONGEST // self.multiple
         best, least = (multiple, multiple), inf
-        for h in range(multiple, 4096 // multiple * multiple + 1, multiple):
-            w = max(1, round(h * width / height / multiple)) * multiple
+        for h in range(multiple, most * multiple + 1, multiple):
+            w = min(max(1, round(h * width / height / multiple)), most) * multiple
             aspect = abs(log(w / h * height / width))
             area = abs(log(h * w / self.config.area))
             # A picture that is stretched is worse than one of another size.

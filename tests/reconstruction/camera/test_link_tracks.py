@@ -45,17 +45,22 @@ def painted(depth, part, links, pose):
     return out.clip(0, 255).astype(np.uint8)
 
 
-@pytest.fixture(scope="module")
-def frames():
+def filmed(reach):
+    """A robot whose joints move by so many rad."""
     time = np.arange(STEPS) / 5
     waves = np.sin(time[:, None] * np.array([0.7, 0.9, 1.1, 0.8, 1.3, 1.0, 1.7]))
-    joints = np.asarray(ROBOT.rest) + 0.8 * waves
+    joints = np.asarray(ROBOT.rest) + reach * waves
     fingers, pose = np.ones(STEPS), camera_pose()
     many = np.repeat(K[None], STEPS, 0), np.repeat(pose[None], STEPS, 0)
     draw = RobotRasterizer(ROBOT, *SIZE)
     images = painted(*draw(joints, fingers, *many), link_poses(ROBOT, joints, fingers), pose)
     problem = CameraProblem(ROBOT, lambda steps: images[steps], SIZE, joints, fingers, time)
     return FrameSet([problem], [np.arange(STEPS)], draw)
+
+
+@pytest.fixture(scope="module")
+def frames():
+    return filmed(0.8)
 
 
 def off(turn, shift):
@@ -92,6 +97,14 @@ def test_a_camera_that_is_off_comes_back(frames):
     assert np.trace(ended.covariance) < np.trace(CLAIM)
 
 
+def test_a_robot_that_rests_tells_nothing():
+    begun = off([0.003, -0.004, 0.002], [0.006, 0.004, -0.008])
+    claim = np.diag(np.square([0.01] * 6 + [1e-6, 0.01]))
+    ended = with_tracks(filmed(0.0), replace(begun, covariance=claim), K)
+    before, after = (np.sqrt(np.diag(c)[:6]) for c in (claim, ended.covariance))
+    assert (after > 0.9 * before).all()
+
+
 def test_what_is_certain_already_stays(frames):
     begun = replace(off([0.003, 0, 0], [0, 0.005, 0]), covariance=CLAIM * 1e-10)
     ended = with_tracks(frames, begun, K)
@@ -103,6 +116,15 @@ def test_a_robot_without_texture_changes_nothing(frames):
     bare.images = np.full_like(frames.images, 90.0)
     begun = off([0.003, 0, 0], [0, 0.005, 0])
     assert with_tracks(bare, begun, K) is begun
+
+
+def test_an_edge_at_45_degrees_can_be_aligned(frames):
+    bare = FrameSet(frames._problems, frames._steps, frames._render)
+    row, column = np.mgrid[: SIZE[0], : SIZE[1]]
+    stripes = 128 + 100 * np.sign(np.sin((row + column) / 3))
+    bare.images = np.broadcast_to(stripes[..., None], frames.images.shape).astype(np.float32)
+    ended = with_tracks(bare, off([0, 0, 0], [0, 0, 0]), K)
+    assert np.isfinite(ended.pose).all()
 
 
 def test_an_estimate_without_covariance_is_refused(frames):

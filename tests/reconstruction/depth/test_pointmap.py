@@ -20,7 +20,7 @@ from reconstruction.depth.pointmap.checkpoint import (  # noqa: E402
     load_encoder,
     save_checkpoint,
 )
-from reconstruction.depth.pointmap.estimator import PointmapDepth  # noqa: E402
+from reconstruction.depth.pointmap.estimator import PointmapDepth, _resized  # noqa: E402
 from reconstruction.depth.pointmap.losses import Truth, pointmap_loss  # noqa: E402
 from reconstruction.depth.pointmap.network import (  # noqa: E402
     NetworkConfig,
@@ -80,6 +80,8 @@ def test_a_checkpoint_of_another_shape_is_refused_by_name(network, tmp_path):
         '{"encoder": "x"}',
         json.dumps(SMALL.to_tree() | {"width": 1 << 20}),
         json.dumps(SMALL.to_tree() | {"heads": 7}),
+        json.dumps(SMALL.to_tree() | {"area": 0}),
+        json.dumps(SMALL.to_tree() | {"area": 1 << 40}),
     ],
 )
 def test_a_checkpoint_that_does_not_say_what_it_is_is_refused(tmp_path, config):
@@ -206,17 +208,31 @@ def test_a_pixel_of_unknown_depth_teaches_nothing():
         ((180, 320), 98304, (256, 448)),
         ((256, 320), 65536, (224, 288)),
         ((480, 720), 65536, (192, 288)),
-        ((1, 5000), 65536, (32, 2048)),
     ],
 )
 def test_the_network_sees_about_the_size_and_aspect_it_was_trained_on(full, area, expected):
     network = PointmapNetwork(replace(SMALL, area=area))
     size = network.size_for(full)
     assert size[0] % network.multiple == size[1] % network.multiple == 0
-    if full != (1, 5000):
-        assert abs(np.log(size[1] / size[0] * full[0] / full[1])) < 0.05
-        assert 0.6 < size[0] * size[1] / area < 1.6
-    assert size == expected or full == (1, 5000)
+    assert abs(np.log(size[1] / size[0] * full[0] / full[1])) < 0.05
+    assert 0.6 < size[0] * size[1] / area < 1.6
+    assert size == expected
+
+
+@pytest.mark.parametrize(("full", "expected"), [((1, 5000), (32, 4096)), ((5000, 1), (4096, 32))])
+def test_no_picture_is_seen_larger_than_memory_allows(full, expected):
+    assert PointmapNetwork(SMALL).size_for(full) == expected
+
+
+@pytest.mark.parametrize("size", [(180, 320), (480, 640), (64, 64)])
+def test_a_map_is_resized_without_a_shift(size):
+    """Pixels hold where their own middle is, as a share of the picture."""
+    seen = (288, 352)
+    row, column = np.mgrid[: seen[0], : seen[1]] + 0.5
+    for values, axis in ((row / seen[0], 0), (column / seen[1], 1)):
+        resized = _resized(torch.from_numpy(values)[None], size)[0].numpy()
+        due = (np.mgrid[: size[0], : size[1]][axis] + 0.5) / size[axis]
+        assert np.abs(resized - due).max() <= 0.5 / seen[axis] + 1e-9
 
 
 @pytest.mark.parametrize("frames", [1, 2, 9])
