@@ -17,6 +17,7 @@ from scipy.ndimage import gaussian_filter
 
 from benchmarks._camera_clips import CameraClip
 from reconstruction.camera.learned_masks import ROBOT, Prompts
+from reconstruction.motion import between_steps
 from robots.models import get_robot
 from robots.rasterizer import RobotRasterizer
 
@@ -52,9 +53,9 @@ class DegradedMasks:
         many = np.repeat(clip.K[None], n, 0), np.repeat(clip.base_from_camera[None], n, 0)
         # What hides the robot is known at the log's times; the images show it `latency_s` before.
         now = render(clip.joints, clip.gripper, *many)[1] > 0
-        at = clip.time - clip.latency_s
-        joints = np.stack([np.interp(at, clip.time, column) for column in clip.joints.T], 1)
-        part = render(joints, np.interp(at, clip.time, clip.gripper), *many)[1]
+        states = (clip.joints, clip.gripper)
+        shown = (between_steps(clip.time, state, clip.time - clip.latency_s) for state in states)
+        part = render(*shown, *many)[1]
         self.truth = (part > 0) & ~(now & ~clip.robot_visible)
         rng = np.random.default_rng([self.seed, 8])
         self._bias, self._noise = rng.normal(0, _BIAS), rng.uniform(*_NOISE)

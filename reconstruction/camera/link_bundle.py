@@ -46,7 +46,10 @@ def with_tracks(frames: FrameSet, estimate: Estimate, K: Floats) -> Estimate:
     tracks = follow_links(frames, K, estimate)
     if tracks is None or len(tracks) < _FEWEST:
         return estimate
-    return adjust(tracks, frames, estimate, K)
+    found = adjust(tracks, frames, estimate, K)
+    parts = (found.pose, found.covariance, found.log_zoom, found.late)
+    sane = all(part is not None and np.isfinite(part).all() for part in parts)
+    return found if sane else estimate
 
 
 @dataclass(frozen=True)
