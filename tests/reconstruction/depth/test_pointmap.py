@@ -257,11 +257,11 @@ def test_how_many_frames_at_once_does_not_matter(network, monkeypatch):
     for batch in (1, 3):
         parts = PointmapDepth(network, batch=batch)(frames, K)
         assert np.allclose(parts.depth, whole.depth, rtol=1e-4)
-    # Nor when memory suffices for two.
+    # Nor when memory suffices for one.
     tell = PointmapNetwork.tell
 
     def small_memory(self, seen, memory):
-        if len(seen[0]) > 2:
+        if len(seen[0]) > 1:
             raise torch.OutOfMemoryError
         return tell(self, seen, memory)
 
