@@ -4,7 +4,8 @@
 
     python -m jobs.train_depth --takes /data/takes --out /data/run --bank bank.json.gz --site SITE
 
-Started again, it goes on where it was; `docs/depth.md` says how the embedded one came to be.
+Started again, it goes on where it was; with `--gpus 4` four processes film and train, and a batch
+is parted among them. `docs/depth.md` says how the embedded one came to be.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import typer
 
 from jobs._options import explained
 from schemas.reasons import UsageError
-from schemas.training import load_training
+from schemas.training import DepthTraining, load_training
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -42,7 +43,9 @@ def main(
     ] = None,
     device: Annotated[str, typer.Option(help="cuda, cpu or auto")] = "auto",
     workers: Annotated[int, typer.Option(help="processes that film; 0: one a core")] = 0,
-    gpus: Annotated[int, typer.Option(help="that render what is filmed, by EGL")] = 1,
+    gpus: Annotated[
+        int, typer.Option(min=1, help="that film, by EGL, and train, a process on each")
+    ] = 1,
     minutes: Annotated[float, typer.Option(help="stop, to go on later, after so long")] = 1e9,
     resident: Annotated[
         bool, typer.Option(help="hold the takes in the device's memory: 0.4 MB a frame")
@@ -52,7 +55,7 @@ def main(
     began = time.monotonic()
     with explained(str(takes)):
         training = load_training(config, settings or ())
-        where = None if out is None else _device(device)  # before hours of filming
+        where = None if out is None else _device(device, gpus)  # before hours of filming
         from pipeline.depth_training.takes import TakePlan, film_takes
 
         plan = TakePlan(bank=bank, site=site, **training.takes.model_dump())
@@ -65,23 +68,46 @@ def main(
         )
         counts = {"training": len(made.training), "validation": len(made.validation)}
         _tell({"takes": counts, "s": round(time.monotonic() - began, 1)})
-        if out is None:
+        if out is None or where is None:
             return
-        from pipeline.depth_training.loop import train_network
+        from pipeline.depth_training.crew import ALONE, run_crew
+        from pipeline.depth_training.loop import check_training
 
-        checkpoint = train_network(
-            training,
-            made,
-            out,
-            device=where,
-            tell=_tell,
-            until=began + 60 * minutes,
-            resident=resident,
-        )
+        asked = (training, takes, out, began + 60 * minutes, resident)
+        if gpus == 1:
+            _train(ALONE, where, *asked)
+        else:
+            check_training(training, made, out, gpus)
+            run_crew(gpus, where.type, _train, asked)
+
+
+def _train(
+    crew: Any,
+    device: Any,
+    training: DepthTraining,
+    takes: Path,
+    out: Path,
+    until: float,
+    resident: bool,
+) -> None:
+    from pipeline.depth_training.loop import train_network
+    from pipeline.depth_training.takes import TakeSet
+
+    checkpoint = train_network(
+        training,
+        TakeSet(takes),
+        out,
+        device=device,
+        tell=_tell,
+        until=until,
+        resident=resident,
+        crew=crew,
+    )
+    if crew.leads:
         _tell({"checkpoint": None if checkpoint is None else str(checkpoint)})
 
 
-def _device(name: str) -> Any:
+def _device(name: str, count: int) -> Any:
     try:
         import timm  # noqa: F401
         import torch
@@ -90,7 +116,10 @@ def _device(name: str) -> Any:
     if name not in ("auto", "cpu", "cuda") or (name == "cuda" and not torch.cuda.is_available()):
         raise UsageError(f"--device is {name!r}; expected cpu, auto, or cuda where there is a GPU")
     found = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(found if name == "auto" else name)
+    device = torch.device(found if name == "auto" else name)
+    if device.type == "cuda" and count > torch.cuda.device_count():
+        raise UsageError(f"--gpus is {count}, and there are {torch.cuda.device_count()}")
+    return device
 
 
 def _tell(line: dict[str, Any]) -> None:

@@ -62,7 +62,9 @@ class LoopPart(_Part):
     """How long and how fast."""
 
     steps: int = Field(12000, ge=1)
-    batch: int = Field(64, ge=1, description="pairs; both pictures are learned from")
+    batch: int = Field(
+        64, ge=1, description="pairs, of all GPUs together; both pictures are learned from"
+    )
     rate: float = Field(6e-4, gt=0, description="highest learning rate; cosine to 0")
     encoder_rate: float = Field(0.3, ge=0, description="of the encoder, over rate")
     warmup: int = Field(500, ge=0, description="steps")

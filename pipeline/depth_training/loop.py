@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from pipeline.depth_training.batches import ASPECTS, PairCutter
+from pipeline.depth_training.crew import ALONE, Crew
 from pipeline.depth_training.step import Step, look, rate_of
 from pipeline.depth_training.takes import TakeSet
 from reconstruction.depth.pointmap.checkpoint import (
@@ -40,6 +41,7 @@ def train_network(
     tell: Tell,
     until: float = math.inf,
     resident: bool = True,
+    crew: Crew = ALONE,
 ) -> Path | None:
     """Train, or go on training what ``out`` holds.
 
@@ -48,6 +50,7 @@ def train_network(
         tell: called with each line of the curve.
         until: `time.monotonic` at which to save the state and stop.
         resident: hold the set on the device.
+        crew: of the processes that train this one network, each of which calls this.
 
     The state is saved at every look at the validation, and where it stops.
 
@@ -55,51 +58,79 @@ def train_network(
         The checkpoint, once all steps are done.
 
     Raises:
-        UsageError: too few takes, or ``out`` is of another configuration.
+        UsageError: too few takes, a batch that cannot be parted, or ``out`` is of another
+            configuration.
     """
     out.mkdir(parents=True, exist_ok=True)
-    if not len(takes.training) or not len(takes.validation):
-        raise UsageError(
-            f"{takes.folder} has {len(takes.training)} takes to train on and "
-            f"{len(takes.validation)} to judge by; raise takes.units"
-        )
+    _check_shares(config, takes, crew.size)
     loop = config.loop
     torch.manual_seed(loop.seed)
     network = make_network(config, begun=(out / "state.pt").is_file())
-    learn = Step(network.to(device, memory_format=torch.channels_last), loop)
+    learn = Step(network.to(device, memory_format=torch.channels_last), loop, crew)
     sizes = [network.size_for(aspect) for aspect in ASPECTS]
+    share = takes.training[crew.rank :: crew.size]
+    judges = takes.validation if crew.leads else takes.validation[:0]
     training, validation = (
         PairCutter(takes, torch.from_numpy(rows), sizes, device, resident)
-        for rows in (takes.training, takes.validation)
+        for rows in (share, judges)
     )
+    at_once = loop.batch // crew.size
     first = _resume(out, learn, config)
     began = time.monotonic()
     sums: dict[str, Tensor] = {}
     summed = 0
-    _cut_curve(out, first)
+    if crew.leads:
+        _cut_curve(out, first)
     for step in range(first, loop.steps):
         for name, value in learn(step, training).items():
             sums[name] = sums.get(name, torch.zeros((), device=device)) + value
         done, summed = step + 1, summed + 1
+        looks = done % loop.judge_every == 0 or done == loop.steps
         if done % _TOLD_EVERY == 0 or done == loop.steps:
+            crew.average(list(sums.values()))
             line: dict[str, Any] = {"step": done, "rate": rate_of(loop, step)}
             line |= {name: round(float(value) / summed, 5) for name, value in sums.items()}
             line["pairs_per_s"] = round((done - first) * loop.batch / (time.monotonic() - began))
             sums, summed = {}, 0
-            if done % loop.judge_every == 0 or done == loop.steps:
-                line["validation"] = judge(learn.average, validation, loop.batch, loop.judged)
-            _append(out, line)
-            tell(line)
-        stopped = time.monotonic() > until and done < loop.steps
-        if stopped or done % loop.judge_every == 0 or done == loop.steps:
+            if crew.leads:
+                if looks:
+                    line["validation"] = judge(learn.average, validation, at_once, loop.judged)
+                _append(out, line)
+                tell(line)
+        stopped = crew.agree(time.monotonic() > until and done < loop.steps, done, device)
+        if crew.leads and (stopped or looks):
             _save_state(out, done, learn, config)
         if stopped:
             return None
     checkpoint = out / "checkpoint.safetensors"
-    judged = judge(learn.average, validation, loop.batch, loop.judged)
-    about = {"training": config.model_dump(mode="json"), "validation": judged}
-    save_checkpoint(learn.average, checkpoint, about)
+    if crew.leads:
+        about: dict[str, Any] = {"training": config.model_dump(mode="json")}
+        about["validation"] = judge(learn.average, validation, at_once, loop.judged)
+        save_checkpoint(learn.average, checkpoint, about | {"processes": crew.size})
     return checkpoint
+
+
+def check_training(config: DepthTraining, takes: TakeSet, out: Path, size: int) -> None:
+    """Refuse what `train_network` would, before ``size`` processes are started for it.
+
+    Raises:
+        UsageError: as `train_network`'s.
+    """
+    _check_shares(config, takes, size)
+    make_network(config, begun=_read_state(out, config) is not None)
+
+
+def _check_shares(config: DepthTraining, takes: TakeSet, size: int) -> None:
+    if len(takes.training) < size or not len(takes.validation):
+        raise UsageError(
+            f"{takes.folder} has {len(takes.training)} takes to train on and "
+            f"{len(takes.validation)} to judge by; raise takes.units"
+        )
+    if config.loop.batch % size:
+        raise UsageError(
+            f"loop.batch is {config.loop.batch}, which {size} processes cannot part evenly; "
+            f"choose a multiple of {size}, or other --gpus"
+        )
 
 
 def make_network(config: DepthTraining, begun: bool = False) -> PointmapNetwork:
@@ -189,15 +220,22 @@ def _save_state(
     temporary.rename(out / "state.pt")
 
 
-def _resume(out: Path, learn: Step, config: DepthTraining) -> int:
+def _read_state(out: Path, config: DepthTraining) -> dict[str, Any] | None:
     file = out / "state.pt"
     if not file.is_file():
-        return 0
-    state = torch.load(file, map_location="cpu", weights_only=True)
+        return None
+    state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     if state["config"] != config.model_dump_json():
         raise UsageError(
             f"{file} is of a training with another configuration; choose another --out"
         )
+    return state
+
+
+def _resume(out: Path, learn: Step, config: DepthTraining) -> int:
+    state = _read_state(out, config)
+    if state is None:
+        return 0
     learn.network.load_state_dict(state["network"])
     learn.average.load_state_dict(state["average"])
     learn.optimizer.load_state_dict(state["optimizer"])

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pipeline.depth_training.batches import Batch, PairCutter
+from pipeline.depth_training.crew import ALONE, Crew
 from reconstruction.depth.pointmap.losses import pointmap_loss
 from reconstruction.depth.pointmap.network import PointmapNetwork, Prediction
 from schemas.training import LoopPart
@@ -19,9 +20,10 @@ class Step:
 
     Args:
         network: on the device that it is trained on.
+        crew: whose others learn from their shares of each batch.
     """
 
-    def __init__(self, network: PointmapNetwork, loop: LoopPart) -> None:
+    def __init__(self, network: PointmapNetwork, loop: LoopPart, crew: Crew = ALONE) -> None:
         self.network = network
         self.average = deepcopy(network).requires_grad_(False)
         encoder = list(network.encoder.body.parameters())
@@ -33,7 +35,7 @@ class Step:
             weight_decay=loop.decay,
             fused=rest[0].is_cuda,
         )
-        self._loop = loop
+        self._loop, self._crew = loop, crew
         # The function, not the module, whose weights would be saved under other names. Each of the
         # sizes that batches are cut to is compiled on its own.
         self._loss = torch.compile(_loss, dynamic=False) if loop.compiled else _loss
@@ -45,14 +47,17 @@ class Step:
         Returns:
             The parts of the loss, on the device.
         """
-        loop = self._loop
+        loop, crew = self._loop, self._crew
         rate = rate_of(loop, number)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["share"]
-        generator = torch.Generator().manual_seed(loop.seed * 1_000_003 + number)
-        loss, parts = self._loss(self.network, cutter.cut(loop.batch, generator))
+        seed = (loop.seed * 1_000_003 + number) * crew.size + crew.rank
+        batch = cutter.cut(loop.batch // crew.size, torch.Generator().manual_seed(seed))
+        loss, parts = self._loss(self.network, batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        learned = [p.grad for p in self.network.parameters() if p.grad is not None]
+        crew.average([*learned, *self.network.buffers()])
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimizer.step()
         self._follow(min(loop.average, (number + 1) / (number + 10)))

@@ -20,8 +20,13 @@ from torch.nn.functional import grid_sample  # noqa: E402
 import robots  # noqa: E402, F401  chooses the OpenGL
 from jobs import train_depth  # noqa: E402
 from pipeline.depth_training.batches import PairCutter  # noqa: E402
-from pipeline.depth_training.loop import make_network, train_network  # noqa: E402
-from pipeline.depth_training.step import Step  # noqa: E402
+from pipeline.depth_training.crew import run_crew  # noqa: E402
+from pipeline.depth_training.loop import (  # noqa: E402
+    check_training,
+    make_network,
+    train_network,
+)
+from pipeline.depth_training.step import Step, look  # noqa: E402
 from pipeline.depth_training.takes import (  # noqa: E402
     VALIDATION_SCENES,
     TakePlan,
@@ -34,6 +39,7 @@ from reconstruction.depth.pointmap.checkpoint import (  # noqa: E402
     load_checkpoint,
     save_checkpoint,
 )
+from reconstruction.depth.pointmap.losses import pointmap_loss  # noqa: E402
 from reconstruction.depth.pointmap.network import rays  # noqa: E402
 from schemas.reasons import UsageError  # noqa: E402
 from schemas.training import load_training  # noqa: E402
@@ -294,6 +300,77 @@ def test_a_training_that_was_killed_goes_on_from_the_last_look(takes, tmp_path):
     assert same(again, whole)
     curve = (tmp_path / "run" / "curve.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in curve] == [4]
+
+
+def learn_once(crew, device, config, folder, out) -> None:
+    """As one of a crew; each process writes what it ends with."""
+    takes = TakeSet(folder)
+    torch.manual_seed(0)
+    step = Step(make_network(config), config.loop, crew)
+    rows = torch.from_numpy(takes.training[crew.rank :: crew.size])
+    step(0, PairCutter(takes, rows, SIZES[:1], device, resident=True))
+    given = {k: p.grad for k, p in step.network.named_parameters() if p.grad is not None}
+    torch.save({"grad": given, "after": step.network.state_dict()}, out / str(crew.rank))
+
+
+@pytest.mark.slow
+def test_a_crew_learns_the_mean_of_what_its_members_would(takes, tmp_path):
+    config = load_training(None, [*SMALL, "loop.batch=4"])
+    run_crew(2, "cpu", learn_once, (config, takes.folder, tmp_path))
+    first, second = (torch.load(tmp_path / str(rank), weights_only=True) for rank in (0, 1))
+    assert all(torch.equal(first["after"][k], second["after"][k]) for k in first["after"])
+    alone = []
+    for rank in (0, 1):  # each share's gradient, by itself
+        torch.manual_seed(0)
+        network = make_network(config)
+        share = takes.training[rank::2]
+        cutter = PairCutter(
+            takes, torch.from_numpy(share), SIZES[:1], torch.device("cpu"), resident=True
+        )
+        seed = config.loop.seed * 1_000_003 * 2 + rank
+        batch = cutter.cut(2, torch.Generator().manual_seed(seed))
+        pointmap_loss(look(network, batch), batch.truth)[0].backward()
+        learned = network.named_parameters()
+        alone.append({k: p.grad for k, p in learned if p.grad is not None})
+    mean = {k: (grad + alone[1][k]) / 2 for k, grad in alone[0].items()}
+    size = torch.stack([g.norm() for g in mean.values()]).norm().clamp_min(1.0)  # it is clipped
+    for name, value in mean.items():
+        assert torch.allclose(first["grad"][name], value / size, atol=1e-5), name
+
+
+def train_whole_and_in_parts(crew, device, config, folder, out) -> None:
+    def tell(line):
+        assert crew.leads
+
+    for name, until in (("whole", math.inf), ("parts", -math.inf), ("parts", math.inf)):
+        made = train_network(
+            config,
+            TakeSet(folder),
+            out / name,
+            device=device,
+            tell=tell,
+            until=until,
+            crew=crew,
+        )
+        assert (made is None) == (until < 0)
+
+
+@pytest.mark.slow
+def test_a_crew_that_was_broken_off_ends_as_one_that_was_not(takes, tmp_path):
+    config = load_training(None, [*SMALL, "loop.steps=9", "loop.judge_every=9"])
+    run_crew(2, "cpu", train_whole_and_in_parts, (config, takes.folder, tmp_path))
+    whole, parts = (tmp_path / out / "checkpoint.safetensors" for out in ("whole", "parts"))
+    assert same(whole, parts)
+    curves = [(tmp_path / out / "curve.jsonl").read_text() for out in ("whole", "parts")]
+    assert [len(curve.splitlines()) for curve in curves] == [1, 1]
+
+
+def test_what_cannot_be_parted_among_processes_is_told(takes, tmp_path):
+    config = load_training(None, [*SMALL, "loop.batch=3"])
+    with pytest.raises(UsageError, match="loop.batch is 3, which 2 processes cannot part evenly"):
+        check_training(config, takes, tmp_path, 2)
+    with pytest.raises(UsageError, match="has 8 takes to train on"):
+        check_training(config, takes, tmp_path, 9)
 
 
 def test_scenes_of_libero_are_not_left_out_silently(tmp_path):
