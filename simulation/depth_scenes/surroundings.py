@@ -26,6 +26,8 @@ _SHAPES = (_GEOM.mjGEOM_BOX, _GEOM.mjGEOM_CYLINDER, _GEOM.mjGEOM_CAPSULE, _GEOM.
 _STANDING, _LYING = 8, 6  # on the floor around, and on the table beside what is worked on
 _HUNG = 6  # on the walls
 _BUILT = 3  # of either, of boxes
+_EMPTY = 0.35  # share of looks in which nothing stands before the walls
+_BELOW = 0.001  # m, of a bare floor under the table's surface, where a sink's bottom may lie
 _WALLS = ("wall0", "wall1", "wall2", "wall3")
 # m from the centre, and from what must be inside: near ones are behind a counter.
 _NEAREST, _FARTHEST, _MARGIN = 0.6, 3.5, 0.25
@@ -77,11 +79,13 @@ def draw_surroundings(
         model.geom_group[ground.own] = 0
         if kind == "bare":
             model.geom_group[ground.own_table] = 0
-        level = ground.table if kind == "bare" else ground.floor
+        level = ground.table - _BELOW if kind == "bare" else ground.floor
         poses |= _room(model, rng, ground, level)
     level = ground.table if kind == "bare" else ground.floor
     standing = [f"standing{k}" for k in range(int(rng.integers(0, _STANDING + 1)))]
     standing += [f"standing_built{k}" for k in range(int(rng.integers(0, _BUILT + 1)))]
+    if rng.uniform() < _EMPTY:
+        standing = []
     for name in standing:
         tall = rng.uniform() < 0.3
         half = rng.uniform([0.06, 0.06, 0.08], [0.4, 0.4, 0.5])
