@@ -49,13 +49,28 @@ class NetworkPart(_Part):
         return self
 
 
+class TwinsPart(_Part):
+    """Shares of the twins, of whatever sum."""
+
+    droid: float = Field(2, ge=0)
+    bridge: float = Field(1, ge=0)
+    rt1: float = Field(1, ge=0)
+    libero: float = Field(1, ge=0)
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if not any(self.model_dump().values()):
+            raise ValueError("every share of twins is 0; set one, or libero=1 for none of them")
+        return self
+
+
 class TakesPart(_Part):
     """Which takes are filmed; see `pipeline.depth_training.takes.TakePlan`."""
 
     units: int = Field(3000, ge=1, description="scenes, or looks of one, of 8 takes of 4 frames")
     libero: float = Field(0.6, ge=0, le=1, description="share of LIBERO's scenes; twins else")
     seed: int = 0
-    droids: int = Field(2, ge=0, description="twins of DROID's for one of each other source")
+    twins: TwinsPart = Field(TwinsPart(), description="shares of each source's twins")
 
 
 class LoopPart(_Part):

@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -22,13 +22,13 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from schemas.reasons import UsageError
+from schemas.training import TwinsPart
 from simulation.depth_scenes.take import FRAMES, HEIGHT, TAKES, WIDTH
 
 # Scenes of LIBERO's bank, and of every hundred of a twin's, that only judge the training.
 VALIDATION_SCENES = ("KITCHEN_SCENE7", "LIVING_ROOM_SCENE5", "STUDY_SCENE4")
 _VALIDATION_TWINS = 3
 _TOGETHER = 4  # units of one scene of LIBERO's, which is compiled once
-_TWINS = ("bridge", "rt1", "libero")  # beside DROID's
 
 Progress = Callable[[int, int], None]
 
@@ -41,7 +41,7 @@ class TakePlan:
         units: scenes, or looks of a scene, of `TAKES` takes each.
         libero: share of the units that are LIBERO's; the rest is twins of the four sources.
         seed: another seed, other scenes.
-        droids: twins of DROID's for one of each other source.
+        twins: shares of each source's twins.
         bank: what `simulation.depth_scenes.libero_bank` wrote; None: no scenes of LIBERO.
         site: site-packages folder with LIBERO's and robosuite 1.4's assets.
     """
@@ -49,7 +49,7 @@ class TakePlan:
     units: int
     libero: float
     seed: int
-    droids: int = 2
+    twins: dict[str, float] = field(default_factory=lambda: TwinsPart().model_dump())
     bank: Path | None = None
     site: Path | None = None
 
@@ -68,7 +68,7 @@ class Unit:
 def plan_units(plan: TakePlan, scenes: tuple[str, ...]) -> list[Unit]:
     """Every unit of a set; a function of the plan and of the names of the bank's scenes."""
     rng = np.random.default_rng([plan.seed, 2027])
-    kinds = ("droid",) * plan.droids + _TWINS
+    kinds, shares = list(plan.twins), np.array(list(plan.twins.values()), float)
     units = []
     for number in range(plan.units):
         if scenes and rng.uniform() < plan.libero:
@@ -78,7 +78,7 @@ def plan_units(plan: TakePlan, scenes: tuple[str, ...]) -> list[Unit]:
             units.append(Unit(number, "bank", scene, plan.seed * 1_000_000 + number, judge))
         else:
             scene = plan.seed * 100_000 + number
-            kind = kinds[int(rng.integers(len(kinds)))]
+            kind = kinds[int(rng.choice(len(kinds), p=shares / shares.sum()))]
             units.append(Unit(number, kind, scene, 0, number % 100 < _VALIDATION_TWINS))
     return units
 

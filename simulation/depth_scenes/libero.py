@@ -23,6 +23,7 @@ from simulation.depth_scenes.surroundings import (
     add_surroundings,
     cover,
     draw_surroundings,
+    find_walls,
     set_size,
 )
 from simulation.depth_scenes.take import (
@@ -73,9 +74,10 @@ def film_libero(bank: Bank, scene: int, number: int) -> Iterator[Take]:
     _repaint(model, rng)
     _relight(model, rng)
     kind = _KINDS[int(rng.choice(3, p=_SHARES))]
-    around = draw_surroundings(model, rng, ground(model), kind)
+    site = ground(model)
+    around = draw_surroundings(model, rng, site, kind)
     placements = bank.scenes[scene]["placements"]
-    place = workplace(model)
+    place = workplace(model, find_walls(model, site, around))
     with OffscreenRenderer(model, *RENDERED) as renderer:
         for _ in range(TAKES):
             start = placements[rng.integers(len(placements))]

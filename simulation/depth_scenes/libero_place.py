@@ -7,27 +7,27 @@ import numpy as np
 
 from robo4d.geometry import intrinsics, invert, make_pose
 from simulation.depth_scenes.surroundings import Ground
-from simulation.depth_scenes.take import Workplace
+from simulation.depth_scenes.take import Workplace, held_lens
 from simulation.film import body_pose
 
 # robosuite shows this geom group, and sites in 2: group 0 holds what only collides.
 _SHOWN = (1, 2)
 _FLIP = np.diag([1.0, -1.0, -1.0])
+_CAMERAS = ("agentview", "frontview", "sideview")
 
 
-def workplace(model: mujoco.MjModel) -> Workplace:
-    """Where cameras look, in LIBERO's world."""
+def workplace(model: mujoco.MjModel, walls: np.ndarray) -> Workplace:
+    """Where cameras look, in LIBERO's world; ``walls`` as of `Workplace`."""
     centre, top = table(model)
     data = mujoco.MjData(model)
     mujoco.mj_kinematics(model, data)
     mujoco.mj_comPos(model, data)
     mujoco.mj_camlight(model, data)
     own = []
-    for name in ("agentview", "frontview", "sideview"):
+    for name in _CAMERAS:
         if has(model, mujoco.mjtObj.mjOBJ_CAMERA, name):
             camera = model.camera(name).id
             pose = make_pose(data.cam_xmat[camera].reshape(3, 3) @ _FLIP, data.cam_xpos[camera])
-            # LIBERO's pictures are square: the focal length over the height.
             own.append((pose, _square_lens(model, camera)))
     wrist = model.camera("robot0_eye_in_hand").id
     pose = make_pose(data.cam_xmat[wrist].reshape(3, 3) @ _FLIP, data.cam_xpos[wrist])
@@ -43,12 +43,14 @@ def workplace(model: mujoco.MjModel) -> Workplace:
         room=(middle - [0.9, 1.4, -0.05], middle + np.maximum(wide, 0.9)),
         own=tuple(own[:1] * 3 + own[1:]),  # LIBERO films from the first
         own_hand=((mount, _square_lens(model, wrist)),),
+        walls=walls,
     )
 
 
 def _square_lens(model: mujoco.MjModel, camera: int) -> np.ndarray:
+    """LIBERO's pictures are square."""
     focal = 0.5 / np.tan(np.radians(model.cam_fovy[camera]) / 2)
-    return intrinsics(focal, focal, 0.5, 0.5)
+    return held_lens(intrinsics(focal, focal, 0.5, 0.5), (1, 1))
 
 
 def ground(model: mujoco.MjModel) -> Ground:
@@ -56,12 +58,15 @@ def ground(model: mujoco.MjModel) -> Ground:
     centre, top = table(model)
     names = [model.body(body).name for body in model.geom_bodyid]
     shown = model.geom_group == 1
+    cameras = [k for k in range(model.ncam) if model.camera(k).name in _CAMERAS]
+    base = model.body("robot0_base").pos
     return Ground(
         centre=centre,
         table=top,
         floor=0.0,
         own=np.flatnonzero(shown & np.isin(names, ["world", "floor"])),
         own_table=np.flatnonzero(shown & ["table" in name for name in names]),
+        inside=np.concatenate([base[None, :2], model.cam_pos[cameras, :2]]),
     )
 
 

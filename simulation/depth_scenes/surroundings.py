@@ -26,7 +26,11 @@ _SHAPES = (_GEOM.mjGEOM_BOX, _GEOM.mjGEOM_CYLINDER, _GEOM.mjGEOM_CAPSULE, _GEOM.
 _STANDING, _LYING = 8, 6  # on the floor around, and on the table beside what is worked on
 _HUNG = 6  # on the walls
 _BUILT = 3  # of either, of boxes
+_EMPTY = 0.35  # share of looks in which nothing stands before the walls
+_BELOW = 0.001  # m, of a bare floor under the table's surface, where a sink's bottom may lie
 _WALLS = ("wall0", "wall1", "wall2", "wall3")
+# m from the centre, and from what must be inside: near ones are behind a counter.
+_NEAREST, _FARTHEST, _MARGIN = 0.6, 3.5, 0.25
 _GROUND = "ground"
 _AWAY = np.array([0.0, 0.0, -60.0, 1.0, 0.0, 0.0, 0.0])
 _PREFIX = "around_"
@@ -41,6 +45,7 @@ class Ground:
         table, floor: z in m.
         own: geoms of the scene's own room, which `other` leaves out.
         own_table: geoms of its table, which `bare` leaves out too.
+        inside: (N, 2) m, what no wall of another room may stand before: cameras and the robot.
     """
 
     centre: Floats
@@ -48,6 +53,7 @@ class Ground:
     floor: float
     own: NDArray[np.int_]
     own_table: NDArray[np.int_]
+    inside: Floats
 
 
 def add_surroundings(spec: mujoco.MjSpec) -> None:
@@ -73,11 +79,13 @@ def draw_surroundings(
         model.geom_group[ground.own] = 0
         if kind == "bare":
             model.geom_group[ground.own_table] = 0
-        level = ground.table if kind == "bare" else ground.floor
-        poses |= _room(model, rng, ground.centre, level)
+        level = ground.table - _BELOW if kind == "bare" else ground.floor
+        poses |= _room(model, rng, ground, level)
     level = ground.table if kind == "bare" else ground.floor
     standing = [f"standing{k}" for k in range(int(rng.integers(0, _STANDING + 1)))]
     standing += [f"standing_built{k}" for k in range(int(rng.integers(0, _BUILT + 1)))]
+    if rng.uniform() < _EMPTY:
+        standing = []
     for name in standing:
         tall = rng.uniform() < 0.3
         half = rng.uniform([0.06, 0.06, 0.08], [0.4, 0.4, 0.5])
@@ -99,6 +107,26 @@ def draw_surroundings(
         height = abs(np.cos(tilt)) * half[2] + abs(np.sin(tilt)) * half[0]
         poses[_PREFIX + name] = _pose([*at, ground.table + height], rng, tilt)
     return poses
+
+
+def find_walls(model: mujoco.MjModel, ground: Ground, poses: dict[str, Floats]) -> Floats:
+    """Of each wall that is shown, a twin's own or of ``poses``, n_x, n_y, d (3,) in m: inside,
+    n . (x, y) < d.
+    """
+    walls = []
+    for geom in np.flatnonzero(model.geom_group == SCENE_GROUP):
+        name = model.geom(geom).name
+        if not name.startswith(("wall_", _PREFIX + "wall")):
+            continue
+        pose = poses.get(name, np.concatenate([model.geom_pos[geom], model.geom_quat[geom]]))
+        if np.array_equal(pose, _AWAY):
+            continue
+        turn = np.empty(9)
+        mujoco.mju_quat2Mat(turn, pose[3:])
+        normal = turn.reshape(3, 3)[:2, 2]
+        normal = normal * np.sign(normal @ (pose[:2] - ground.centre))
+        walls.append([*normal, normal @ pose[:2] - model.geom_size[geom, 2]])
+    return np.array(walls).reshape(-1, 3)
 
 
 def cover(rng: np.random.Generator, height: int, width: int) -> NDArray[np.uint8]:
@@ -156,9 +184,10 @@ def _bodies(model: mujoco.MjModel) -> list:
 
 
 def _room(
-    model: mujoco.MjModel, rng: np.random.Generator, centre: Floats, level: float
+    model: mujoco.MjModel, rng: np.random.Generator, ground: Ground, level: float
 ) -> dict[str, Floats]:
     """A floor, and most of four walls, turned anyhow, with cupboards and pictures on them."""
+    centre = ground.centre
     yaw = rng.uniform(-np.pi, np.pi) if rng.uniform() < 0.5 else rng.normal(0, 0.05)
     poses = {_PREFIX + _GROUND: _pose([*centre, level - 0.05], rng, yaw=yaw)}
     _pave(model, rng, _PREFIX + _GROUND, np.array([6.0, 6.0, 0.05]))
@@ -166,9 +195,12 @@ def _room(
     for k, name in enumerate(_WALLS):
         if rng.uniform() < 0.15:
             continue
-        turn, away = yaw + k * np.pi / 2, rng.uniform(1.0, 3.2)
+        turn = yaw + k * np.pi / 2
+        outward = np.array([np.cos(turn), np.sin(turn)])
+        least = max(_NEAREST, ((ground.inside - centre) @ outward).max() + _MARGIN)
+        away = float(np.exp(rng.uniform(*np.log([least, max(_FARTHEST, 1.2 * least)]))))
         _pave(model, rng, _PREFIX + name, np.array([2.0, 6.0, 0.02]))
-        at = centre + away * np.array([np.cos(turn), np.sin(turn)])
+        at = centre + away * outward
         # Flat textures run along a box's own x and y: a wall is a floor that was tipped up.
         poses[_PREFIX + name] = _pose([*at, level + 1.9], rng, np.pi / 2, turn)
         walls.append((turn, away))

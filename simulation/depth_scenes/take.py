@@ -26,6 +26,10 @@ _FINER = 2
 ROBOT_GROUP = 5
 # Focal length over width: wide wrist cameras to RT-1's head.
 _FOCALS = (0.4, 1.2)
+_OFF_WALLS = 0.1  # m
+# Of the logarithm of the focal length over an own camera's, mean and standard deviation: training
+# then cuts some fifth off pictures, which half makes up for.
+_OWN_FOCAL = (-0.1, 0.12)
 # Of a picture, what must have depth at all, and be farther than a camera can focus (m).
 _LEAST_SEEN, _TOO_NEAR = 0.7, 0.06
 
@@ -59,8 +63,9 @@ class Workplace:
         groups: geom groups of the scene without the robot; the robot's own is `ROBOT_GROUP`.
         low, high: (3,) m, corners of the box in which things happen.
         room: (low, high) (3,) m: cameras stay within.
-        own: (world_from_camera, K over the picture's width) of the scene's own cameras at rest.
-        own_hand: (hand_from_camera, K over width) of those on the hand.
+        own: (world_from_camera, K as of `held_lens`) of the scene's own cameras at rest.
+        own_hand: (hand_from_camera, K likewise) of those on the hand.
+        walls: (N, 3) of each wall n_x, n_y, d in m: inside, n . (x, y) < d. Cameras stay there.
     """
 
     world_from_base: Floats
@@ -70,6 +75,7 @@ class Workplace:
     room: tuple[Floats, Floats]
     own: tuple[tuple[Floats, Floats], ...]
     own_hand: tuple[tuple[Floats, Floats], ...]
+    walls: Floats
 
 
 def draw_views(
@@ -77,10 +83,10 @@ def draw_views(
 ) -> tuple[Floats, Floats]:
     """world_from_camera (4, 4, 4) and K (3, 3) of a take.
 
-    Of twenty, nine are the scene's own cameras, shaken, and four ride on the hand; the rest look at
-    the workplace from anywhere.
+    Half are the scene's own cameras, shaken, and a fifth ride on the hand; the rest look at the
+    workplace from anywhere.
     """
-    kind = rng.choice(["own", "hand", "any"], p=[0.45, 0.2, 0.35])
+    kind = rng.choice(["own", "hand", "any"], p=[0.5, 0.2, 0.3])
     if kind == "hand" and place.own_hand:
         mount, lens = place.own_hand[rng.integers(len(place.own_hand))]
         mount = mount @ _shake(rng, 0.02, 0.15)
@@ -94,6 +100,14 @@ def draw_views(
     small = rng.uniform() < 0.7
     moved = [first @ _shake(rng, *((0.04, 0.06) if small else (0.15, 0.2))) for _ in range(2)]
     return np.stack([first, first, *moved]), K
+
+
+def held_lens(K: Floats, size: tuple[int, int]) -> Floats:
+    """K (3, 3) of pictures of ``size`` (height, width), in pixels of a take's picture that holds
+    one of them whole: a square one of its height, a wide one of its width.
+    """
+    scale = min(HEIGHT / size[0], WIDTH / size[1])
+    return np.diag([scale, scale, 1.0]) @ K
 
 
 def film_take(
@@ -149,7 +163,8 @@ def _anywhere(rng: np.random.Generator, place: Workplace) -> Floats:
         azimuth, elevation = rng.uniform(-np.pi, np.pi), np.radians(rng.uniform(8, 75))
         away = [np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth)]
         position = target + rng.uniform(0.35, 1.6) * np.array([*away, np.sin(elevation)])
-        if (position > low).all() and (position < high).all():
+        inside = (place.walls[:, :2] @ position[:2] < place.walls[:, 2] - _OFF_WALLS).all()
+        if inside and (position > low).all() and (position < high).all():
             break
     return look_at(np.clip(position, low, high), target, rng.normal(0, 0.06))
 
@@ -157,13 +172,13 @@ def _anywhere(rng: np.random.Generator, place: Workplace) -> Floats:
 def _lens(rng: np.random.Generator, own: Floats | None) -> Floats:
     """K of a picture of (HEIGHT, WIDTH)."""
     if own is None:
-        focal = np.exp(rng.uniform(*np.log(_FOCALS)))
+        focal = WIDTH * np.exp(rng.uniform(*np.log(_FOCALS))) * np.ones(2)
         centre = rng.normal(0, 0.01, 2)
-    else:
-        focal = own[0, 0] * np.exp(rng.normal(0, 0.08))
+    else:  # Bridge's pixels are not square
+        focal = own.diagonal()[:2] * np.exp(rng.normal(*_OWN_FOCAL))
         centre = rng.normal(0, 0.015, 2)
-    f = float(focal * WIDTH)
-    return intrinsics(f, f, WIDTH * (0.5 + centre[0]), HEIGHT / 2 + WIDTH * centre[1])
+    fx, fy = focal
+    return intrinsics(fx, fy, WIDTH * (0.5 + centre[0]), HEIGHT / 2 + WIDTH * centre[1])
 
 
 def _shake(rng: np.random.Generator, metres: float, radians: float) -> Floats:

@@ -16,6 +16,7 @@ from simulation.depth_scenes.surroundings import (
     Kind,
     add_surroundings,
     draw_surroundings,
+    find_walls,
 )
 from simulation.depth_scenes.take import (
     FRAMES,
@@ -26,6 +27,7 @@ from simulation.depth_scenes.take import (
     Workplace,
     draw_views,
     film_take,
+    held_lens,
 )
 from simulation.film import body_pose, play_script
 from simulation.layout import Layout
@@ -53,14 +55,15 @@ def film_twin(source: str, number: int) -> Iterator[Take]:
     model.vis.headlight.ambient[:] *= rng.uniform(0.6, 1.5)
     model.light_diffuse[:] *= rng.uniform(0.4, 1.6, (model.nlight, 1))
     kind = _KINDS[int(rng.choice(3, p=_SHARES))]
-    around = draw_surroundings(model, rng, _ground(model, layout), kind)
+    ground = _ground(model, layout)
+    around = draw_surroundings(model, rng, ground, kind)
     states = play_script(model, episode.script, robot)
     for state in states:
         for name, pose in around.items():
             mocap = model.body(name).mocapid[0]
             state.mocap_pos[mocap], state.mocap_quat[mocap] = pose[:3], pose[3:]
         mujoco.mj_kinematics(model, state)
-    place = _workplace(layout)
+    place = _workplace(layout, find_walls(model, ground, around))
     _part_robot(model, robot.visual_group)
     with OffscreenRenderer(model, *RENDERED) as renderer:
         for _ in range(TAKES):
@@ -82,12 +85,14 @@ def _ground(model: mujoco.MjModel, layout: Layout) -> Ground:
         elif name.startswith(_TABLES):
             table.append(geom)
     floor = model.geom("floor").id
+    cameras = [c.mount[:2, 3] for c in layout.cameras.values() if not c.on_wrist]
     return Ground(
         centre=np.array([(x0 + x1) / 2, (y0 + y1) / 2]),
         table=layout.table,
         floor=float(model.geom_pos[floor, 2] + model.geom_size[floor, 2]),
         own=np.array(room, int),
         own_table=np.array(table, int),
+        inside=np.array([np.zeros(2), *cameras]),
     )
 
 
@@ -98,10 +103,10 @@ def _part_robot(model: mujoco.MjModel, group: int) -> None:
     model.geom_group[(model.geom_group == group) & (body > 0) & ~loose] = ROBOT_GROUP
 
 
-def _workplace(layout: Layout) -> Workplace:
+def _workplace(layout: Layout, walls: np.ndarray) -> Workplace:
     (x0, y0), (x1, y1) = layout.room
     cameras = layout.cameras.values()
-    own = [(c.mount, c.K / layout.size[1], c.on_wrist) for c in cameras]
+    own = [(c.mount, held_lens(c.K, layout.size), c.on_wrist) for c in cameras]
     return Workplace(
         world_from_base=np.eye(4),
         groups=(SCENE_GROUP,),
@@ -110,4 +115,5 @@ def _workplace(layout: Layout) -> Workplace:
         room=(np.array([-0.7, -0.95, layout.table + 0.05]), np.array([1.6, 0.95, 1.7])),
         own=tuple((mount, lens) for mount, lens, hand in own if not hand),
         own_hand=tuple((mount, lens) for mount, lens, hand in own if hand),
+        walls=walls,
     )

@@ -41,10 +41,11 @@ from reconstruction.depth.pointmap.checkpoint import (  # noqa: E402
 )
 from reconstruction.depth.pointmap.losses import pointmap_loss  # noqa: E402
 from reconstruction.depth.pointmap.network import rays  # noqa: E402
+from robo4d.geometry import intrinsics  # noqa: E402
 from schemas.reasons import UsageError  # noqa: E402
 from schemas.training import load_training  # noqa: E402
 from simulation.depth_scenes import FIRST_SEED  # noqa: E402
-from simulation.depth_scenes.take import FRAMES, HEIGHT, WIDTH, Take  # noqa: E402
+from simulation.depth_scenes.take import FRAMES, HEIGHT, WIDTH, Take, held_lens  # noqa: E402
 from simulation.depth_scenes.twins import film_twin  # noqa: E402
 
 REPO = Path(__file__).resolve().parents[2]
@@ -57,11 +58,26 @@ def test_units_are_a_function_of_the_plan():
     assert plan_units(PLAN, SCENES) != plan_units(TakePlan(400, 0.6, 4), SCENES)
 
 
-@pytest.mark.parametrize("droids", [0, 2, 7])
-def test_twins_of_droids_are_as_many_as_the_plan_says(droids):
-    units = plan_units(replace(PLAN, libero=0.0, droids=droids), SCENES)
-    share = sum(unit.kind == "droid" for unit in units) / len(units)
-    assert abs(share - droids / (droids + 3)) < 0.08
+@pytest.mark.parametrize("twins", [{"droid": 1}, {"droid": 2, "bridge": 1, "rt1": 1, "libero": 0}])
+def test_twins_of_each_source_are_as_many_as_the_plan_says(twins):
+    units = plan_units(replace(PLAN, libero=0.0, twins=twins), SCENES)
+    for source, weight in twins.items():
+        share = sum(unit.kind == source for unit in units) / len(units)
+        assert abs(share - weight / sum(twins.values())) < 0.08
+
+
+def test_some_twin_must_have_a_share():
+    none = [f"takes.twins.{source}=0" for source in ("droid", "bridge", "rt1", "libero")]
+    with pytest.raises(UsageError, match="every share of twins is 0"):
+        load_training(None, none)
+    assert load_training(None, none[1:]).takes.twins.droid == 2
+
+
+def test_a_take_holds_a_source_s_whole_picture():
+    square = intrinsics(250.0, 330.0, 128.0, 128.0)  # Bridge's
+    assert np.array_equal(held_lens(square, (256, 256)), square)
+    wide = held_lens(intrinsics(260.0, 260.0, 320.0, 180.0), (360, 640))
+    assert wide[0, 0] == wide[1, 1] == 130.0
 
 
 def test_no_scene_both_trains_and_judges():

@@ -7,9 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulation.depth_scenes.assemblies import draw_assembly
-from simulation.depth_scenes.surroundings import Ground, add_surroundings, draw_surroundings
+from simulation.depth_scenes.surroundings import (
+    Ground,
+    add_surroundings,
+    draw_surroundings,
+    find_walls,
+)
 
 TABLE, ROOM = 1, 0
+INSIDE = np.array([[0.0, 0.0], [0.9, 1.0]])  # the robot and a camera
+GROUND = Ground(np.array([0.4, 0.1]), 0.71, 0.01, np.array([ROOM]), np.array([TABLE]), INSIDE)
 
 
 @pytest.fixture
@@ -24,8 +31,7 @@ def model() -> mujoco.MjModel:
 
 
 def drawn(model, kind, seed=0):
-    ground = Ground(np.array([0.4, 0.1]), 0.71, 0.01, np.array([ROOM]), np.array([TABLE]))
-    return draw_surroundings(model, np.random.default_rng(seed), ground, kind)
+    return draw_surroundings(model, np.random.default_rng(seed), GROUND, kind)
 
 
 def test_the_same_number_draws_the_same_surroundings(model):
@@ -47,7 +53,7 @@ def test_a_kind_leaves_out_what_it_says(model, kind, room, table):
     if kind == "native":
         assert ground[2] < -10  # its own floor is there
     else:
-        assert top == pytest.approx(0.71 if kind == "bare" else 0.01)
+        assert top == pytest.approx(0.709 if kind == "bare" else 0.01)
 
 
 def corners(model, data, geom) -> np.ndarray:
@@ -100,3 +106,18 @@ def test_cupboards_hang_on_the_walls_of_other_rooms(model):
             assert pose[2] - half[2] >= 0.01 - 1e-6  # the floor's z
     assert hung > 10
     assert all(p[2] < -10 for n, p in drawn(model, "native").items() if "hung" in n)
+
+
+def test_walls_of_other_rooms_are_near_or_far_and_stand_before_nothing(model):
+    away = []
+    for seed in range(60):
+        poses = drawn(model, "other", seed)
+        walls = find_walls(model, GROUND, poses)
+        there = [pose for name, pose in poses.items() if "wall" in name and pose[2] > -10]
+        assert len(walls) == len(there)
+        for wall, pose in zip(walls, there, strict=True):
+            assert wall[:2] @ pose[:2] - wall[2] == pytest.approx(0.02)  # half its thickness
+            assert (wall[2] - INSIDE @ wall[:2]).min() > 0.2
+        away.extend(walls[:, 2] - walls[:, :2] @ GROUND.centre)
+    assert min(away) < 0.75
+    assert max(away) > 3
