@@ -5,7 +5,9 @@
     python -m benchmarks._outline_film --out /data/strips --seeds 100 400
     python -m jobs.train_outline --strips /data/strips --out outline.safetensors
 
-Of ten scenes one, by its seed, is held back and judges.
+Of ten scenes one, by its seed, is held back and judges. The embedded network: 224 views of seeds
+100 to about 185 (DROID two views each, every fourth seed one of Bridge or RT-1; the first 50 chosen
+a little otherwise), 16 epochs, three minutes on one core.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ _UNKNOWN = 0.15  # share of strips whose backdrop is withheld
 def main(
     strips: Annotated[Path, typer.Option(help="folder of SOURCE-SEED.npz")],
     out: Annotated[Path, typer.Option(help="file to write")],
-    epochs: int = 30,
+    epochs: int = 16,
     seed: int = 0,
 ) -> None:
     """Train, and write the weights in half precision."""

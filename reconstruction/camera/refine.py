@@ -230,9 +230,8 @@ def _moved(
 
 def zoomed(K: Floats, log_zoom: float) -> Floats:
     """K with both focal lengths scaled."""
-    scaled = np.array(K, float)
-    scaled[:2, :2] *= np.exp(log_zoom)
-    return scaled
+    zoom = np.exp(log_zoom)
+    return np.asarray(K * [[zoom, zoom, 1], [zoom, zoom, 1], [1, 1, 1]])
 
 
 def _rows(lines: Lines, K: Floats, pose: Floats, velocity: Floats) -> Floats:
@@ -271,10 +270,8 @@ def _step(
     haste: float,
     known: Known | None,
 ) -> tuple[Estimate, Floats]:
-    """``haste`` times a step of weighted least squares with priors on all but the pose.
-
-    ``spreads`` are those of the focal length's logarithm and of insets (pixels).
-    Also the inverse (C, C) of its information.
+    """``haste`` times a step of weighted least squares with priors on all but the pose (``spreads``
+    of the focal length's logarithm and of insets in pixels), and its information's inverse (C, C).
     """
     columns = rows.shape[1]
     spread = np.full(columns, np.inf)

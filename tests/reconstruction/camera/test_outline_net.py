@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from benchmarks._outline_film import true_offsets
 from jobs.train_outline import make_network, misfit, varied
 from reconstruction.camera.contours import contour_lines
 from reconstruction.camera.outline_net import OutlineNet, embedded_net, load_net
@@ -11,9 +12,9 @@ from schemas.reasons import UsageError
 torch = pytest.importorskip("torch")
 
 
-def _disc(shift: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _disc(shift: float, finer: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A bright disc's image, and depth and parts of one that is ``shift`` pixels smaller."""
-    y, x = np.mgrid[:96, :96] + 0.5
+    y, x = (np.mgrid[: 96 * finer, : 96 * finer] + 0.5) / finer
     away = np.hypot(x - 48, y - 48)
     share = np.clip((30 - away) / 1.6 + 0.5, 0, 1)[..., None]
     image = share * [200, 190, 180] + (1 - share) * [70, 80, 60]
@@ -49,6 +50,16 @@ def test_numpy_agrees_with_torch() -> None:
     np.testing.assert_allclose(offset, told[:, 0], atol=1e-5)
     np.testing.assert_allclose(deviation, np.sqrt(2) * np.exp(told[:, 1]), rtol=1e-4)
     np.testing.assert_allclose(holds, 1 / (1 + np.exp(told[:, 2])), rtol=1e-4)
+
+
+@pytest.mark.parametrize("shift", [-1.3, 0.0, 0.7])
+def test_labels_are_exact(shift: float) -> None:
+    _, depth, part = _disc(shift)
+    lines = contour_lines(depth, part, 150, np.random.default_rng(0), inner=True)
+    offset = true_offsets(lines, *_disc(0.0, 4)[1:])
+    away = np.hypot(*(lines.point + offset[:, None] * lines.normal - 48).T)
+    assert np.abs(away - 30).max() < 0.125  # half a pixel of the finer rendering
+    assert away.mean() == pytest.approx(30, abs=0.02)
 
 
 def test_misfit_is_least_at_the_truth() -> None:
