@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from reconstruction.camera.appearance import COARSE, FINE
+from reconstruction.camera.appearance import COARSE
 from reconstruction.camera.flow_score import FlowPairs, FlowScorer
 from reconstruction.camera.frames import FrameSet
 from reconstruction.camera.learned_masks import MaskBackend
@@ -35,7 +35,7 @@ _TO_BASIN = (
 _SHAKES, _SHAKE = 2, 0.04
 # Colours alone end up to four pixels off where the robot is close: matting has some way to go.
 _TO_PIXEL = [*[Round(4, 12, 120)] * 2, Round(COARSE, 12, 150, matte=True, most=32)]
-_TO_SUBPIXEL = [Round(FINE, 24, 250, matte=True, most=16)]
+_TO_SUBPIXEL = [Round(1.5, 24, 150, net=True, most=5)]
 # Where masks alone lead from there is taken where images confirm it better; where they confirm it
 # much worse, the masks are of something else.
 _BY_MASKS = [Round(reach, 12, 120, images=False) for reach in (20, 20, 14, 10, 7, 4)]
