@@ -18,7 +18,7 @@ pytest.importorskip("timm")
 from torch.nn.functional import grid_sample  # noqa: E402
 
 import robots  # noqa: E402, F401  chooses the OpenGL
-from jobs import train_depth  # noqa: E402
+from jobs import mix_depth, train_depth  # noqa: E402
 from pipeline.depth_training.batches import PairCutter  # noqa: E402
 from pipeline.depth_training.crew import run_crew  # noqa: E402
 from pipeline.depth_training.loop import (  # noqa: E402
@@ -495,3 +495,22 @@ def test_the_shipped_recipes_load():
 def test_bad_keys_of_a_training_are_named():
     with pytest.raises(UsageError, match=r"unknown key 'loop.step'; did you mean 'loop.steps'"):
         load_training(None, ["loop.step=1"])
+
+
+def test_a_mix_lies_between_two_checkpoints(checkpoint, tmp_path):
+    torch.manual_seed(2)
+    other, out = tmp_path / "later.safetensors", tmp_path / "mixed.safetensors"
+    save_checkpoint(make_network(load_training(None, SMALL)), other, {})
+    asked = ["--new", other, "--old", checkpoint, "--out", out, "--share", 0.25]
+    CliRunner().invoke(mix_depth.app, list(map(str, asked)), catch_exceptions=False)
+    new, old, mixed = (load_checkpoint(p).state_dict() for p in (other, checkpoint, out))
+    for name, value in mixed.items():
+        if value.is_floating_point():
+            expected = 0.75 * new[name] + 0.25 * old[name]
+            assert torch.allclose(value, expected, atol=1e-3), name
+    wide = tmp_path / "wide.safetensors"
+    save_checkpoint(make_network(load_training(None, [*SMALL, "network.width=64"])), wide, {})
+    asked[1] = wide
+    done = CliRunner().invoke(mix_depth.app, list(map(str, asked)))
+    assert done.exit_code != 0
+    assert "are of other networks" in done.output
