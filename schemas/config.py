@@ -117,7 +117,8 @@ class DepthConfig(_Part):
     batch: int = Field(
         8,
         ge=1,
-        description="most frames that a network sees at once; on a GPU a clip's are fastest",
+        description="most frames that a network sees at once; on a GPU a clip's are fastest, "
+        "on a CPU ours sees at most 2",
     )
     compiled: bool = Field(False, description="by torch.compile; pays off over many clips")
 
