@@ -41,6 +41,7 @@ def main(
     seed: int = 0,
 ) -> None:
     """Train, and write the weights in half precision."""
+    torch.set_num_threads(1)  # sums, and so the weights, would depend on how many
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     learnt, learnt_offset = _read(strips, held_back=False)
@@ -74,7 +75,7 @@ def main(
     weights = {f"weight{i}": layer.weight.T for i, layer in enumerate(layers)}
     weights |= {f"bias{i}": layer.bias for i, layer in enumerate(layers)}
     half = {name: value.detach().half().contiguous() for name, value in weights.items()}
-    safetensors.torch.save_file(half, out, {"scenes": str(len(list(strips.glob("*.npz"))))})
+    safetensors.torch.save_file(half, out, {"views": str(len(list(strips.glob("*.npz"))))})
 
 
 def make_network(inputs: int) -> nn.Sequential:
