@@ -1,10 +1,10 @@
 """Strips across the outlines of filmed twins, with where the outline truly is.
 
-    python -m benchmarks._outline_film --out FOLDER --sources droid bridge rt1 --seeds 100 400
+    python -m benchmarks._outline_film --out FOLDER --seeds 100 192 --workers 2
 
-films a few frames a scene, as `_camera_film` does, and writes SOURCE-SEED-VIEW.npz: the fields of
-`Strips`, ``offset`` (N,) in pixels, ``link`` (N,). Seeds under `LEAST` and from `REPORTED` on
-are for judging.
+films a few frames of every view of `schedule`, as `_camera_film` does, and writes
+SOURCE-SEED-VIEW.npz: the fields of `Strips`, ``offset`` (N,) in pixels, ``link`` (N,). What is
+there is kept. Seeds under `LEAST` and from `REPORTED` on are for judging.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ import os
 
 os.environ.setdefault("LP_NUM_THREADS", "1")
 
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from benchmarks._camera_clips import REPORTED, SOURCES
+from benchmarks._camera_clips import REPORTED
 from benchmarks._camera_film import (
     _EXPOSURE,
     _MAX_LATENESS,
@@ -153,22 +155,40 @@ def _crossing(share: Floats, offsets: Floats) -> Floats:
     return place[np.arange(len(place)), np.abs(place).argmin(1)]
 
 
+def schedule(seed: int) -> list[tuple[str, int]]:
+    """Sources and views to learn from: all of DROID's, and one of Bridge or, every fourth, RT-1."""
+    other = "rt1" if seed % 4 == 1 else "bridge"
+    chosen = (other, seed % len(views(other, seed)))
+    return [*(("droid", view) for view in range(len(views("droid", seed)))), chosen]
+
+
+def _film_seed(out: Path, seed: int) -> str:
+    count = 0
+    for source, view in schedule(seed):
+        path = out / f"{source}-{seed}-{view}.npz"
+        if not path.exists():
+            strips, lines, offset = film_strips(source, seed, view)
+            part = path.with_suffix(".part")
+            with part.open("wb") as file:
+                np.savez(file, offset=offset, link=lines.link, **vars(strips))
+            part.rename(path)
+            count += len(offset)
+    return f"{seed}: {count} new strips"
+
+
 def main() -> None:
     parse = argparse.ArgumentParser(description=__doc__)
     parse.add_argument("--out", type=Path, required=True)
-    parse.add_argument("--sources", nargs="+", choices=SOURCES, default=list(SOURCES))
-    parse.add_argument("--seeds", type=int, nargs=2, default=(LEAST, 400))
+    parse.add_argument("--seeds", type=int, nargs=2, default=(LEAST, 192))
+    parse.add_argument("--workers", type=int, default=1)
     args = parse.parse_args()
     if not LEAST <= args.seeds[0] <= args.seeds[1] <= REPORTED:
         raise SystemExit(f"seeds {args.seeds}: choose from {LEAST} to {REPORTED}")
     args.out.mkdir(parents=True, exist_ok=True)
-    for seed in range(*args.seeds):
-        for source in args.sources:
-            for view in range(len(views(source, seed))):
-                path = args.out / f"{source}-{seed}-{view}.npz"
-                if not path.exists():
-                    strips, lines, offset = film_strips(source, seed, view)
-                    np.savez(path, offset=offset, link=lines.link, **vars(strips))
+    # Fresh processes: a fork would share the renderer's threads.
+    with ProcessPoolExecutor(args.workers, get_context("spawn")) as pool:
+        for line in pool.map(partial(_film_seed, args.out), range(*args.seeds)):
+            print(line, flush=True)
 
 
 if __name__ == "__main__":

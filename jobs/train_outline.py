@@ -2,12 +2,12 @@
 
 ::
 
-    python -m benchmarks._outline_film --out /data/strips --seeds 100 400
+    python -m benchmarks._outline_film --out /data/strips --seeds 100 192 --workers 2
     python -m jobs.train_outline --strips /data/strips --out outline.safetensors
 
-Of ten scenes one, by its seed, is held back and judges. The embedded network: 224 views of seeds
-100 to about 185 (DROID two views each, every fourth seed one of Bridge or RT-1; the first 50 chosen
-a little otherwise), 16 epochs, three minutes on one core.
+made the embedded network: 276 views (184 of DROID, 69 of Bridge, 23 of RT-1), 20 epochs, five
+minutes on one core. Of ten scenes one, by its seed, is held back and judges: a loss of 0.370 (DROID
+0.257, Bridge 0.484, RT-1 0.843) and a median gap of 0.189 pixels.
 """
 
 from __future__ import annotations
@@ -37,10 +37,11 @@ _UNKNOWN = 0.15  # share of strips whose backdrop is withheld
 def main(
     strips: Annotated[Path, typer.Option(help="folder of SOURCE-SEED.npz")],
     out: Annotated[Path, typer.Option(help="file to write")],
-    epochs: int = 16,
+    epochs: int = 20,
     seed: int = 0,
 ) -> None:
     """Train, and write the weights in half precision."""
+    torch.set_num_threads(1)  # sums, and so the weights, would depend on how many
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     learnt, learnt_offset = _read(strips, held_back=False)
@@ -74,7 +75,7 @@ def main(
     weights = {f"weight{i}": layer.weight.T for i, layer in enumerate(layers)}
     weights |= {f"bias{i}": layer.bias for i, layer in enumerate(layers)}
     half = {name: value.detach().half().contiguous() for name, value in weights.items()}
-    safetensors.torch.save_file(half, out, {"scenes": str(len(list(strips.glob("*.npz"))))})
+    safetensors.torch.save_file(half, out, {"views": str(len(list(strips.glob("*.npz"))))})
 
 
 def make_network(inputs: int) -> nn.Sequential:
