@@ -34,9 +34,12 @@ def main(
         from reconstruction.depth.pointmap.checkpoint import (
             checkpoint_hash,
             load_checkpoint,
+            read_about,
             save_checkpoint,
         )
 
+        if not out.parent.is_dir():
+            raise UsageError(f"--out is {out}, whose folder is not there; make it first")
         network, before = load_checkpoint(new, "--new"), load_checkpoint(old, "--old")
         if network.config != before.config:
             raise UsageError(f"{new} and {old} are of other networks; mix two of the same")
@@ -44,8 +47,11 @@ def main(
         for name, value in weights.items():
             if value.is_floating_point():
                 value.lerp_(others[name], share)
-        about = {"new": checkpoint_hash(new), "old": checkpoint_hash(old), "old_share": share}
-        save_checkpoint(network, out, about)
+        parents = {
+            kind: {"sha256": checkpoint_hash(path), "about": read_about(path)}
+            for kind, path in (("new", new), ("old", old))
+        }
+        save_checkpoint(network, out, {"mix": parents, "old_share": share})
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 ::
 
     python -m benchmarks._outline_film --out /data/strips --seeds 100 192 --workers 2
-    python -m jobs.train_outline --strips /data/strips --out outline.safetensors
+    python -m jobs.train_outline --strips /data/strips --out outline_net.safetensors
 
 made the embedded network: 276 views (184 of DROID, 69 of Bridge, 23 of RT-1), 20 epochs, five
 minutes on one core. Of ten scenes one, by its seed, is held back and judges: a loss of 0.370 (DROID
@@ -42,6 +42,8 @@ def main(
 ) -> None:
     """Train, and write the weights in half precision."""
     torch.set_num_threads(1)  # sums, and so the weights, would depend on how many
+    if not out.parent.is_dir():
+        raise typer.BadParameter(f"--out is {out}, whose folder is not there; make it first")
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     learnt, learnt_offset = _read(strips, held_back=False)

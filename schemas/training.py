@@ -52,15 +52,17 @@ class NetworkPart(_Part):
 class TwinsPart(_Part):
     """Shares of the twins, of whatever sum."""
 
-    droid: float = Field(2, ge=0)
-    bridge: float = Field(1, ge=0)
-    rt1: float = Field(1, ge=0)
-    libero: float = Field(1, ge=0)
+    droid: float = Field(2, ge=0, le=1000)
+    bridge: float = Field(1, ge=0, le=1000)
+    rt1: float = Field(1, ge=0, le=1000)
+    libero: float = Field(1, ge=0, le=1000)
 
     @model_validator(mode="after")
     def _some(self) -> Self:
         if not any(self.model_dump().values()):
-            raise ValueError("every share of twins is 0; set one, or libero=1 for none of them")
+            raise ValueError(
+                "every share of twins is 0; set one, and takes.libero=1 if there are to be none"
+            )
         return self
 
 

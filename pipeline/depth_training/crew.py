@@ -44,6 +44,11 @@ class Crew:
         means = [part.view_as(tensor) for part, tensor in zip(parts, able, strict=True)]
         torch._foreach_copy_(able, means)
 
+    def wait(self) -> None:
+        """Until all are here."""
+        if self.size > 1:
+            distributed.barrier()
+
     def agree(self, stop: bool, step: int, device: torch.device) -> bool:
         """Whether any asks to stop, so that all stop at the same step; of several, at some only."""
         if self.size == 1:

@@ -28,6 +28,7 @@ from schemas.reasons import UsageError
 from schemas.training import DepthTraining
 
 _TOLD_EVERY = 100
+_JUDGED_AT_ONCE = 64  # pairs; whatever the batch, so that trainings are judged by the same ones
 
 Tell = Callable[[dict[str, Any]], None]
 
@@ -74,8 +75,8 @@ def train_network(
         PairCutter(takes, torch.from_numpy(rows), sizes, device, resident)
         for rows in (share, judges)
     )
-    at_once = loop.batch // crew.size
-    first = _resume(out, learn, config)
+    at_once = min(loop.judged, _JUDGED_AT_ONCE)
+    first = _resume(out, learn, config, crew.size)
     began = time.monotonic()
     sums: dict[str, Tensor] = {}
     summed = 0
@@ -99,8 +100,9 @@ def train_network(
                 tell(line)
         stopped = crew.agree(time.monotonic() > until and done < loop.steps, done, device)
         if crew.leads and (stopped or looks):
-            _save_state(out, done, learn, config)
+            _save_state(out, done, learn, config, crew.size)
         if stopped:
+            crew.wait()  # who goes on needs the state
             return None
     checkpoint = out / "checkpoint.safetensors"
     if crew.leads:
@@ -117,7 +119,7 @@ def check_training(config: DepthTraining, takes: TakeSet, out: Path, size: int) 
         UsageError: as `train_network`'s.
     """
     _check_shares(config, takes, size)
-    make_network(config, begun=_read_state(out, config) is not None)
+    make_network(config, begun=_read_state(out, config, size) is not None)
 
 
 def _check_shares(config: DepthTraining, takes: TakeSet, size: int) -> None:
@@ -207,8 +209,10 @@ def _save_state(
     step: int,
     learn: Step,
     config: DepthTraining,
+    processes: int,
 ) -> None:
     state = {
+        "processes": processes,
         "step": step,
         "network": learn.network.state_dict(),
         "average": learn.average.state_dict(),
@@ -220,7 +224,7 @@ def _save_state(
     temporary.rename(out / "state.pt")
 
 
-def _read_state(out: Path, config: DepthTraining) -> dict[str, Any] | None:
+def _read_state(out: Path, config: DepthTraining, processes: int) -> dict[str, Any] | None:
     file = out / "state.pt"
     if not file.is_file():
         return None
@@ -229,11 +233,16 @@ def _read_state(out: Path, config: DepthTraining) -> dict[str, Any] | None:
         raise UsageError(
             f"{file} is of a training with another configuration; choose another --out"
         )
+    if state["processes"] != processes:  # they would draw other batches
+        raise UsageError(
+            f"{file} is of a training by {state['processes']} processes, not {processes}: "
+            f"--gpus {state['processes']} goes on with it"
+        )
     return state
 
 
-def _resume(out: Path, learn: Step, config: DepthTraining) -> int:
-    state = _read_state(out, config)
+def _resume(out: Path, learn: Step, config: DepthTraining, processes: int) -> int:
+    state = _read_state(out, config, processes)
     if state is None:
         return 0
     learn.network.load_state_dict(state["network"])

@@ -22,7 +22,7 @@ from schemas.reasons import UsageError
 Floats = NDArray[np.floating]
 _LAYERS = 3
 _DEVIATION = 0.1  # pixels that it errs by beside what it says of a line
-_CHUNK = 2048  # lines at once: features of all would be 20 MB
+_CHUNK = 2048  # lines at once: features of all would be 11 MB
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def learned_offsets(strips: Strips) -> tuple[Floats, Floats]:
 @cache
 def embedded_net() -> OutlineNet:
     """The one that comes with the product."""
-    return load_net(Path(str(files("reconstruction.camera") / "outline.safetensors")))
+    return load_net(Path(str(files("reconstruction.camera") / "outline_net.safetensors")))
 
 
 def load_net(path: Path) -> OutlineNet:

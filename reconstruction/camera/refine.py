@@ -49,7 +49,7 @@ _TUKEY = 3.0  # in standard deviations
 # Lines that cannot tell pull an offset to zero, and robust weights fall for lines that move: steps
 # from afar and by matting go about half the way (measured on twins), and are made longer.
 _FAR, _HASTE, _MATTE_HASTE = 5.0, 1.6, 1.5
-_NEAR_MARGIN = 3  # pixels off at most when matting begins, for the backdrop
+_NEAR_MARGIN = 3  # pixels off at most when matting or the network begins, for the backdrop
 # Steps after which it is asked whether the camera still moves, by more than so many standard
 # deviations, and before which it is not.
 _CHECKED, _LEAST, _STILL = 4, 8, 0.3
@@ -92,7 +92,7 @@ class Round:
         most: steps; it is over earlier once four in a row moved the camera by less than can be
             known of it, after eight.
         images: what images say is taken, and not only learned masks.
-        net: by the learned localiser, for what is within two pixels.
+        net: by the learned localiser, for what is within ``reach``.
     """
 
     reach: float

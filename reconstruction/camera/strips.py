@@ -70,10 +70,10 @@ def take_strips(
     known, own, robot = np.zeros(shape, bool), np.empty(shape, np.uint8), np.empty(shape, np.uint8)
     for a, aside in enumerate(ASIDE):
         beside = replace(lines, point=lines.point + aside * tangent)
-        image[:, a] = profiles(images, beside, ALONG) + 0.5
+        image[:, a] = (profiles(images, beside, ALONG) + 0.5).clip(0, 255)
         if backdrop is not None:
             colours, known[:, a] = backdrop.along(beside, ALONG)
-            behind[:, a] = (colours + 0.5) * known[:, a, :, None]
+            behind[:, a] = (colours + 0.5).clip(0, 255) * known[:, a, :, None]
         shares, whole, deep = covered(depth, part, beside, ALONG)
         own[:, a], robot[:, a] = 255 * shares + 0.5, 255 * whole + 0.5
         if aside == 0:

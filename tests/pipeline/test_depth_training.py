@@ -387,6 +387,11 @@ def test_what_cannot_be_parted_among_processes_is_told(takes, tmp_path):
         check_training(config, takes, tmp_path, 2)
     with pytest.raises(UsageError, match="has 8 takes to train on"):
         check_training(config, takes, tmp_path, 9)
+    config = load_training(None, [*SMALL, "loop.steps=2"])
+    how = {"device": torch.device("cpu"), "tell": lambda line: None, "until": -math.inf}
+    train_network(config, takes, tmp_path, **how)
+    with pytest.raises(UsageError, match="by 1 processes, not 2: --gpus 1 goes on with it"):
+        check_training(config, takes, tmp_path, 2)
 
 
 def test_scenes_of_libero_are_not_left_out_silently(tmp_path):

@@ -94,6 +94,13 @@ def load_checkpoint(path: Path, setting: str = "depth.model") -> PointmapNetwork
     return network.eval()
 
 
+def read_about(path: Path) -> dict[str, Any]:
+    """What `save_checkpoint` was told of a checkpoint that `load_checkpoint` opens."""
+    with safetensors.safe_open(path, framework="pt") as file:
+        told = json.loads((file.metadata() or {}).get(_ABOUT, "{}"))
+    return told if isinstance(told, dict) else {}
+
+
 def checkpoint_hash(path: Path) -> str:
     """sha256 of a checkpoint, for lineage."""
     with open(path, "rb") as file:

@@ -1,15 +1,23 @@
+from types import ModuleType
+
 import numpy as np
 import pytest
 import safetensors.numpy
 
 from benchmarks._outline_film import true_offsets
-from jobs.train_outline import make_network, misfit, varied
+from reconstruction.camera.backdrop import learn_backdrop
 from reconstruction.camera.contours import contour_lines
 from reconstruction.camera.outline_net import OutlineNet, embedded_net, load_net
-from reconstruction.camera.strips import features, take_strips
+from reconstruction.camera.strips import ALONG, features, take_strips
 from schemas.reasons import UsageError
 
-torch = pytest.importorskip("torch")
+
+@pytest.fixture
+def trainer() -> ModuleType:
+    pytest.importorskip("torch")
+    from jobs import train_outline
+
+    return train_outline
 
 
 def _disc(shift: float, finer: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -36,10 +44,11 @@ def test_finds_a_known_edge(shift: float) -> None:
     assert np.median(holds) > 0.8
 
 
-def test_numpy_agrees_with_torch() -> None:
+def test_numpy_agrees_with_torch(trainer) -> None:
+    torch = trainer.torch
     strips = _strips(0.4)
     torch.manual_seed(0)
-    network = make_network(features(strips).shape[1])
+    network = trainer.make_network(features(strips).shape[1])
     layers = [layer for layer in network if isinstance(layer, torch.nn.Linear)]
     net = OutlineNet(
         tuple(layer.weight.T.detach().numpy() for layer in layers),
@@ -62,15 +71,16 @@ def test_labels_are_exact(shift: float) -> None:
     assert away.mean() == pytest.approx(30, abs=0.02)
 
 
-def test_misfit_is_least_at_the_truth() -> None:
+def test_misfit_is_least_at_the_truth(trainer) -> None:
+    torch = trainer.torch
     offset = torch.tensor([0.5])
     told = torch.tensor([[0.5, -1.0, -2.0], [0.0, -1.0, -2.0], [0.5, -1.0, 2.0]])
-    assert misfit(told, offset).argmin() == 0
+    assert trainer.misfit(told, offset).argmin() == 0
 
 
-def test_varied_strips_keep_what_is_rendered() -> None:
+def test_varied_strips_keep_what_is_rendered(trainer) -> None:
     strips = _strips(0.0)
-    other = varied(strips, np.random.default_rng(0))
+    other = trainer.varied(strips, np.random.default_rng(0))
     assert (np.sort(other.own.sum((1, 2))) == np.sort(strips.own.sum((1, 2)))).all()
     assert (other.image != strips.image).any()
     assert other.relief is strips.relief
@@ -94,3 +104,19 @@ def test_refuses_files_of_no_such_network(tmp_path) -> None:
             load_net(path)
     safetensors.numpy.save_file(good, path)
     assert load_net(path).weights[0].shape == (9, 4)
+
+
+def test_a_backdrop_that_is_never_seen_colours_nothing_beside_it() -> None:
+    """A disc that moves a little leaves its middle covered in all frames."""
+    y, x = np.mgrid[:96, :96] + 0.5
+    away = [np.hypot(x - 48 - shift, y - 48) for shift in np.linspace(-1, 1, 12)]
+    robot = np.stack([one < 30 for one in away])
+    images = np.where(robot[..., None], 60, [240, 240, 240]).astype(np.float32)
+    backdrop = learn_backdrop(images, robot, 0)
+    lines = contour_lines(
+        robot.astype(np.float32), robot.astype(np.uint8), 150, np.random.default_rng(0)
+    )
+    colours, known = backdrop.along(lines, ALONG)
+    assert known.any()
+    assert colours[known].max() <= 240.5
+    assert colours[known].min() > 230
