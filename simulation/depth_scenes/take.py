@@ -65,7 +65,8 @@ class Workplace:
         room: (low, high) (3,) m: cameras stay within.
         own: (world_from_camera, K as of `held_lens`) of the scene's own cameras at rest.
         own_hand: (hand_from_camera, K likewise) of those on the hand.
-        walls: (N, 3) of each wall n_x, n_y, d in m: inside, n . (x, y) < d. Cameras from anywhere stand there.
+        walls: (N, 3) of each wall n_x, n_y, d in m: inside, n . (x, y) < d. Random cameras
+            stand there.
     """
 
     world_from_base: Floats
