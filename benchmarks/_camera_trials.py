@@ -41,6 +41,8 @@ LEVELS: dict[str, tuple[float, ...]] = {
     "width": (64, 96, 128, 192),
     "shipped": (0.0,),
 }
+# By matting, as builds do, and by the learned localiser (`camera.outlines=network`).
+SOLVERS = ("solver", "network")
 PEERS = ("icp", "silhouette", "silhouette_true")
 # Of a guess at the focal length: how wrong it is (log, one sigma), and what the solver is told.
 FOCAL_ERROR, FOCAL_SIGMA = 0.1, 0.15
@@ -56,7 +58,7 @@ class Trial:
     Attributes:
         setting: what is varied, a key of `LEVELS`.
         level: how far: deg of the start's error, frames, scale of motion, or width in pixels.
-        method: "solver", or one of `PEERS`.
+        method: in `SOLVERS` or `PEERS`.
     """
 
     setting: str
@@ -84,7 +86,7 @@ def trials(
             for setting in settings:
                 for level in LEVELS[setting]:
                     for method in methods:
-                        if method == "solver" or setting == "start":
+                        if method in SOLVERS or setting == "start":
                             yield Trial(setting, level, method, source, seed)
 
 
@@ -94,7 +96,7 @@ def run_trial(trial: Trial, cache: Path) -> dict[str, Any]:
     begun = time.perf_counter()
     if trial.setting == "shipped":
         outcome: dict[str, Any] = {"poses": _shipped(clip, trial.seed)}
-    elif trial.method == "solver":
+    elif trial.method in SOLVERS:
         outcome = _solved(clip, trial)
     else:
         pose = _peer(trial.method, clip, start_pose(clip, trial))
@@ -188,7 +190,13 @@ def _solved(clip: CameraClip, trial: Trial) -> dict[str, Any]:
         K[:2, 2] = clip.K[:2, 2]
     masks = DegradedMasks(clip, trial.seed) if trial.setting == "masks" else None
     solution = solve_camera(
-        [problem_of(clip)], K, spread=spread, starts=starts, seed=trial.seed, masks=masks
+        [problem_of(clip)],
+        K,
+        spread=spread,
+        starts=starts,
+        seed=trial.seed,
+        masks=masks,
+        network=trial.method == "network",
     )
     quality = {name: _plain(value) for name, value in solution.quality.items()}
     covariance = solution.covariance
@@ -234,7 +242,7 @@ def _code(method: str) -> str:
     """Of what a method's results depend on, beside the clips."""
     folder = _ROOT / "reconstruction/camera"
     files = sorted(folder.glob("*.py"))
-    if method != "solver":
+    if method not in SOLVERS:
         files = [_ROOT / "benchmarks/_camera_peers.py"]
     digest = hashlib.sha256()
     films = (_ROOT / f"benchmarks/_{name}.py" for name in ("camera_film", "degraded_masks"))

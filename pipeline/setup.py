@@ -198,7 +198,10 @@ def _solve_together(
 
     K, spread = lens_of(source, problems[0].size, None, config)
     masks = masks_of(config)
-    solution = solve_camera(problems, K, spread=spread, seed=config.seed, masks=masks)
+    network = config.outlines == "network"
+    solution = solve_camera(
+        problems, K, spread=spread, seed=config.seed, masks=masks, network=network
+    )
     choice = choice_of(solution)
     choice = replace(choice, why=f"{choice.why}; {len(problems)} episodes of one setup together")
     if choice.calibration is None:
