@@ -52,5 +52,4 @@ def learn_backdrop(images: NDArray[np.float32], robot: NDArray[np.bool_], margin
     ranked = np.sort(np.where(grown[..., None], np.float32(1e4), images), axis=0)
     middle = np.maximum(uncovered - 1, 0) // 2
     colour = np.take_along_axis(ranked, middle[None, ..., None], 0)[0]
-    colour[uncovered == 0] = 0  # not what stands for covered: samples beside it take a share
     return Backdrop(colour, (uncovered >= _UNCOVERED).astype(np.float32))

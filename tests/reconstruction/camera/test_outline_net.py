@@ -5,10 +5,9 @@ import pytest
 import safetensors.numpy
 
 from benchmarks._outline_film import true_offsets
-from reconstruction.camera.backdrop import learn_backdrop
 from reconstruction.camera.contours import contour_lines
 from reconstruction.camera.outline_net import OutlineNet, embedded_net, load_net
-from reconstruction.camera.strips import ALONG, features, take_strips
+from reconstruction.camera.strips import features, take_strips
 from schemas.reasons import UsageError
 
 
@@ -104,19 +103,3 @@ def test_refuses_files_of_no_such_network(tmp_path) -> None:
             load_net(path)
     safetensors.numpy.save_file(good, path)
     assert load_net(path).weights[0].shape == (9, 4)
-
-
-def test_a_backdrop_that_is_never_seen_colours_nothing_beside_it() -> None:
-    """A disc that moves a little leaves its middle covered in all frames."""
-    y, x = np.mgrid[:96, :96] + 0.5
-    away = [np.hypot(x - 48 - shift, y - 48) for shift in np.linspace(-1, 1, 12)]
-    robot = np.stack([one < 30 for one in away])
-    images = np.where(robot[..., None], 60, [240, 240, 240]).astype(np.float32)
-    backdrop = learn_backdrop(images, robot, 0)
-    lines = contour_lines(
-        robot.astype(np.float32), robot.astype(np.uint8), 150, np.random.default_rng(0)
-    )
-    colours, known = backdrop.along(lines, ALONG)
-    assert known.any()
-    assert colours[known].max() <= 240.5
-    assert colours[known].min() > 230
