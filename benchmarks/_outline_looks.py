@@ -19,7 +19,7 @@ from simulation._geoms import SCENE_GROUP
 Floats = NDArray[np.floating]
 CABLE = "cable"  # what cables' geoms are named after: no part of the robot's outline
 _PLAIN = 0.15  # share of views that are left as they are
-_TOLERANCE = 0.005, 0.0007  # of a mesh's size, and m of where a link sits, one sigma
+_TOLERANCE = 0.005, 0.0004  # of a mesh's size, and m of where a link sits, one sigma
 _JOINT = 0.0035  # rad by which a joint is off, at most one sigma
 _CABLE_RADIUS, _CABLE_GAP = (0.003, 0.009), 0.015  # m
 
