@@ -5,9 +5,10 @@
     python -m benchmarks._outline_film --out /data/strips --seeds 100 192 --workers 2
     python -m jobs.train_outline --strips /data/strips --out outline_net.safetensors
 
-made the embedded network: 276 views (184 of DROID, 69 of Bridge, 23 of RT-1), 20 epochs, five
-minutes on one core. Of ten scenes one, by its seed, is held back and judges: a loss of 0.370 (DROID
-0.257, Bridge 0.484, RT-1 0.843) and a median gap of 0.189 pixels.
+made the embedded network, when twins were filmed as they are (`_outline_looks` came later): 276
+views (184 of DROID, 69 of Bridge, 23 of RT-1), 20 epochs, five minutes on one core. Of ten scenes
+one, by its seed, is held back and judges: a loss of 0.370 (DROID 0.257, Bridge 0.484, RT-1 0.843)
+and a median gap of 0.189 pixels.
 """
 
 from __future__ import annotations
