@@ -2,7 +2,8 @@
 
     python -m benchmarks._outline_film --out FOLDER --seeds 100 192 --workers 2
 
-films a few frames of every view of `schedule`, as `_camera_film` does, and writes
+films a few frames of every view of `schedule`, as `_camera_film` does but of robots in other paint
+under other lamps (`_outline_looks`), by other cameras (`_outline_shots`), and writes
 SOURCE-SEED-VIEW.npz: the fields of `Strips`, ``offset`` (N,) in pixels, ``link`` (N,). What is
 there is kept. Seeds under `LEAST` and from `REPORTED` on are for judging.
 """
@@ -10,6 +11,7 @@ there is kept. Seeds under `LEAST` and from `REPORTED` on are for judging.
 from __future__ import annotations
 
 import argparse
+import copy
 import os
 
 os.environ.setdefault("LP_NUM_THREADS", "1")
@@ -21,6 +23,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import mujoco
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
@@ -36,17 +39,19 @@ from benchmarks._camera_film import (
     _instants,
     _moved,
     _pushed,
-    degrade,
 )
+from benchmarks._outline_looks import CABLE, draw_strength, dress, joint_errors
+from benchmarks._outline_shots import shoot
 from reconstruction.camera.contours import Lines, contour_lines
 from reconstruction.camera.frames import FrameSet
 from reconstruction.camera.problem import CameraProblem, diverse_steps
 from reconstruction.camera.strips import Strips, take_strips
 from robo4d.geometry import invert, make_pose
 from robots.models import RobotModel
-from robots.rasterizer import RobotRasterizer
-from simulation.film import body_pose, play_script
-from simulation.layout import Camera
+from robots.offscreen import OffscreenRenderer
+from robots.render import RobotRenderer
+from simulation.film import body_pose, parts_of_geoms, play_script
+from simulation.layout import Camera, Layout
 from simulation.scene import build_scene
 from simulation.script import Script
 
@@ -58,6 +63,7 @@ _OFF = 0.006  # rad and m by which the pose of the lines is off, one sigma at mo
 _SEEN = 3.0  # pixels off at most
 _MARGIN = 3
 _STEP = 0.1
+_HIDDEN = 5  # a geom group
 
 
 @lru_cache(maxsize=1)
@@ -83,30 +89,54 @@ def film_strips(source: str, seed: int, view: int) -> tuple[Strips, Lines, Float
     count = len(script.joints)
     log = _problem(robot, layout.size, script, None)
     shown = diverse_steps(log, np.arange(count), _FRAMES) - rng.uniform(0, _MAX_LATENESS)
-    model = build_scene(layout, robot)
-    rgb = degrade(_exposed(model, layout, robot, script, shown, exposure), rng)
+    strength = draw_strength(rng)
+    model = build_scene(layout, robot, partial(dress, robot=robot, strength=strength, rng=rng))
+    rgb = shoot(_exposed(model, layout, robot, script, shown, exposure), strength, rng)
     # What does not move is filmed at the first instant alone.
     moving = _moved(layout, robot, script, shown, exposure) > _STILL
     then = script.at(np.where(moving, shown, shown + _instants(exposure)[0]))
     base = body_pose(play_script(model, script.at([0]), robot)[0], robot.base)
-    pose = invert(base) @ camera.mount
-    problem = _problem(robot, layout.size, then, rgb)
-    every, size = np.arange(len(shown)), problem.working_size
-    frames = FrameSet([problem], [every], RobotRasterizer(robot, *size))
-    frames.set_late(0.0)
-    K = np.diag([problem.scale, problem.scale, 1.0]) @ camera.K
+    off = joint_errors(then.joints.shape[1], strength, rng)
+    problem = _problem(robot, layout.size, replace(then, joints=then.joints + off), rgb)
+    scale = np.diag([problem.scale, problem.scale, 1.0])
+    K, every = scale @ camera.K, np.arange(len(shown))
     off = rng.uniform() * _OFF * rng.standard_normal((2, 3))
-    guess = pose @ make_pose(Rotation.from_rotvec(off[0]).as_matrix(), off[1])
-    depth, part = frames.rendered(every, K, guess)
+    turn = make_pose(Rotation.from_rotvec(off[0]).as_matrix(), off[1])
+    guess = invert(base) @ camera.mount @ turn
+    with RobotRenderer(robot, *problem.working_size) as renderer:
+        # Called as a rasterizer, and where there is no Warp.
+        frames = FrameSet([problem], [every], renderer)  # type: ignore[arg-type]
+        frames.set_late(0.0)
+        depth, part = frames.rendered(every, K, guess)
+        backdrop = frames.backdrop(K, guess, _MARGIN)
     lines = contour_lines(depth, part, _LINES, rng, inner=True)
-    finer = FrameSet([problem], [every], RobotRasterizer(robot, *(_FINER * n for n in size)))
-    finer.set_late(0.0)
-    offset = true_offsets(lines, *finer.rendered(every, np.diag([_FINER, _FINER, 1.0]) @ K, pose))
+    finer = replace(
+        layout,
+        size=tuple(_FINER * n for n in problem.working_size),
+        cameras={"camera": replace(camera, K=np.diag([_FINER, _FINER, 1.0]) @ K)},
+    )
+    offset = true_offsets(lines, *_seen(model, finer, robot, then))
     kept = np.abs(offset) < _SEEN
     lines = Lines(*(getattr(lines, name)[kept] for name in Lines.__dataclass_fields__))
-    backdrop = frames.backdrop(K, guess, _MARGIN)
     strips = take_strips(frames.images, lines, depth, part, K[0, 0], guess, backdrop)
     return strips, lines, offset[kept]
+
+
+def _seen(
+    model: mujoco.MjModel, layout: Layout, robot: RobotModel, script: Script
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Depth (T, H, W) in m and parts of the robot as the scene has it, alone and without cables."""
+    model = copy.copy(model)
+    model.vis.quality.offsamples = 0
+    part = parts_of_geoms(model, robot)
+    for geom in range(model.ngeom):
+        if part[geom] == 0 or model.geom(geom).name.startswith(CABLE):
+            model.geom_group[geom] = _HIDDEN
+    camera = layout.cameras["camera"]
+    states = play_script(model, script, robot)
+    with OffscreenRenderer(model, *layout.size, (robot.visual_group,)) as renderer:
+        drawn = [renderer.depth_and_geoms(state, camera.K, camera.mount) for state in states]
+    return np.stack([depth for depth, _ in drawn]), part[np.stack([geoms for _, geoms in drawn])]
 
 
 def _problem(
@@ -181,14 +211,20 @@ def main() -> None:
     parse.add_argument("--out", type=Path, required=True)
     parse.add_argument("--seeds", type=int, nargs=2, default=(LEAST, 192))
     parse.add_argument("--workers", type=int, default=1)
+    parse.add_argument("--gpus", type=int, default=0, help="share rendering out among so many")
     args = parse.parse_args()
     if not LEAST <= args.seeds[0] <= args.seeds[1] <= REPORTED:
         raise SystemExit(f"seeds {args.seeds}: choose from {LEAST} to {REPORTED}")
     args.out.mkdir(parents=True, exist_ok=True)
     # Fresh processes: a fork would share the renderer's threads.
-    with ProcessPoolExecutor(args.workers, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(args.workers, get_context("spawn"), _choose_gpu, (args.gpus,)) as pool:
         for line in pool.map(partial(_film_seed, args.out), range(*args.seeds)):
             print(line, flush=True)
+
+
+def _choose_gpu(gpus: int) -> None:
+    if gpus:  # EGL reads it when a process first makes a context
+        os.environ["MUJOCO_EGL_DEVICE_ID"] = str(os.getpid() % gpus)
 
 
 if __name__ == "__main__":

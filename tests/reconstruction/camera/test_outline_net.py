@@ -47,7 +47,7 @@ def test_numpy_agrees_with_torch(trainer) -> None:
     torch = trainer.torch
     strips = _strips(0.4)
     torch.manual_seed(0)
-    network = trainer.make_network(features(strips).shape[1])
+    network = trainer.make_network(features(strips).shape[1], (192, 96))
     layers = [layer for layer in network if isinstance(layer, torch.nn.Linear)]
     net = OutlineNet(
         tuple(layer.weight.T.detach().numpy() for layer in layers),
@@ -77,12 +77,33 @@ def test_misfit_is_least_at_the_truth(trainer) -> None:
     assert trainer.misfit(told, offset).argmin() == 0
 
 
-def test_varied_strips_keep_what_is_rendered(trainer) -> None:
-    strips = _strips(0.0)
-    other = trainer.varied(strips, np.random.default_rng(0))
-    assert (np.sort(other.own.sum((1, 2))) == np.sort(strips.own.sum((1, 2)))).all()
-    assert (other.image != strips.image).any()
-    assert other.relief is strips.relief
+@pytest.mark.parametrize("how", ["mild", "wide"])
+def test_varied_strips_keep_what_is_rendered(trainer, how: str) -> None:
+    torch, strips = trainer.torch, trainer.Batch.of(_strips(0.0), "cpu")
+    draw = torch.Generator().manual_seed(0)
+    other = trainer.varied(strips, torch.zeros(len(strips)), trainer.VARIATIONS[how], draw)
+    assert (other["own"].sum((1, 2)) == strips["own"].sum((1, 2))).all()
+    assert (other["image"] != strips["image"]).any()
+    assert other["relief"] is strips["relief"]
+
+
+def test_features_agree_with_torch(trainer) -> None:
+    strips = _strips(0.4)
+    strips.known[::2], strips.backdrop[:] = True, 90
+    told = trainer.features(trainer.Batch.of(strips, "cpu")).numpy()
+    np.testing.assert_allclose(told, features(strips), atol=1e-5)
+
+
+def test_a_shifted_backdrop_is_the_one_from_beside(trainer) -> None:
+    from jobs._outline_batches import _shifted
+
+    torch = trainer.torch
+    ramp = torch.arange(17.0)[None, None, :, None].expand(2, 5, 17, 3)
+    shift = torch.tensor([[0.75, 0.0], [0.0, 1.5]])
+    moved, known = _shifted(ramp, torch.ones(2, 5, 17, dtype=bool), shift)
+    torch.testing.assert_close(moved[0, :, :-1], ramp[0, :, 1:])
+    torch.testing.assert_close(moved[1], ramp[1])
+    assert known.all()
 
 
 def test_refuses_files_of_no_such_network(tmp_path) -> None:
