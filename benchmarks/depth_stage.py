@@ -38,7 +38,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -134,30 +134,36 @@ def _measure(
     clips: list[StageClip],
     options: argparse.Namespace,
 ) -> None:
-    server = nullcontext(None)
-    if options.served:
-        server = serving(partial(_open_served, model, options.batch), options.slots)
     began = time.monotonic()
-    with server as address:
-        if options.served:
+    with ExitStack() as stack:
+        opener = partial(_open_served, model, options.batch)
+        servers = options.servers if options.served else 0
+        starting = [stack.enter_context(serving(opener, options.slots)) for _ in range(servers)]
+        addresses: list[Any] = starting or [None]
+        if servers:
             _say({"encoder": str(model), "served": round(time.monotonic() - began, 1)})
         for draw in options.draw or ["opengl"]:
-            order = (clips, model, options.batch, draw, address)
-            told = {**facts, "served": options.served, "draw": draw}
+            orders = [
+                (clips, model, options.batch, draw, addresses[worker % len(addresses)])
+                for worker in range(counts[-1])
+            ]
+            told = {**facts, "servers": servers, "slots": options.slots, "draw": draw}
             opened = 0
             for count in counts:
                 # One alone at first: it compiles what the others find in a cache.
-                for some in (workers[opened : opened or 1], workers[opened or 1 : count]):
-                    _open(some, order, options)
+                for part in (slice(opened, opened or 1), slice(opened or 1, count)):
+                    _open(workers[part], orders[part], options)
                 opened = count
                 _run(workers[:count], told, options)
 
 
-def _open(workers: list[Connection], order: tuple[Any, ...], options: argparse.Namespace) -> None:
+def _open(
+    workers: list[Connection], orders: list[tuple[Any, ...]], options: argparse.Namespace
+) -> None:
     if not workers:
         return
     began = time.monotonic()
-    took = ask(workers, "open", [order] * len(workers), options.patience)
+    took = ask(workers, "open", orders, options.patience)
     slowest = {part: round(max(one[part] for one in took), 1) for part in took[0]}
     seconds = round(time.monotonic() - began, 1)
     _say({"opened": len(workers), "seconds": seconds, "slowest": slowest})
@@ -228,7 +234,8 @@ def _parser() -> argparse.ArgumentParser:
         help="s that workers may take to start, and for an order beside the measured time (120)",
     )
     parse.add_argument("--served", action="store_true", help="one process runs the network")
-    parse.add_argument("--slots", type=int, default=SLOTS, help=f"of the server ({SLOTS})")
+    parse.add_argument("--servers", type=int, default=1, help="of them, which workers share (1)")
+    parse.add_argument("--slots", type=int, default=SLOTS, help=f"of a server ({SLOTS})")
     parse.add_argument(
         "--draw", choices=["opengl", "cores"], action="append", help="repeatable (opengl)"
     )

@@ -62,4 +62,4 @@ def test_workers_of_a_server_measure_the_whole_stage(tmp_path, capsys):
     said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     runs = [line for line in said if "stage_frames_per_s" in line]
     assert [line["draw"] for line in runs] == ["cores", "opengl"]
-    assert all(line["served"] and line["clips"] >= 2 for line in runs)
+    assert all(line["servers"] == 1 and line["clips"] >= 2 for line in runs)
