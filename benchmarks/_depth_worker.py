@@ -27,8 +27,10 @@ from reconstruction.depth.pointmap.estimator import (
     untrained_pointmap,
 )
 from reconstruction.depth.pointmap.network import NetworkConfig
+from reconstruction.depth.served.client import ServedDepth
 from robo4d.sample import encode_sample
 from robots.models import get_robot
+from robots.rasterizer import RobotRasterizer
 from robots.render import RobotRenderer
 from schemas.episode import Provenance
 
@@ -36,6 +38,8 @@ from schemas.episode import Provenance
 _RUNS = 20
 # What `reconstruction.lift` calls by these names, and the parts that they are told as.
 _PARTS = {"anchor_estimate": "anchor", "visible_robot": "mask", "surface_residual": "residual"}
+Renderer = RobotRenderer | RobotRasterizer
+RENDERERS: dict[str, type[Renderer]] = {"opengl": RobotRenderer, "cores": RobotRasterizer}
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -64,13 +68,23 @@ class StandIn:
 class Stage:
     """The stage from a camera's video to a sample's bytes, as `pipeline.samples` runs it.
 
+    Args:
+        pretend: whether what is anchored is what a good network would have said.
+        draw: by what the robot is drawn, see `RENDERERS`.
+
     Attributes:
         wall, cpu: seconds by part; cpu is of all of the process' threads.
         clips, anchored: how many are done, and have metric depth.
         bytes: of all samples so far.
     """
 
-    def __init__(self, clips: Sequence[StageClip], network: PointmapDepth, pretend: bool) -> None:
+    def __init__(
+        self,
+        clips: Sequence[StageClip],
+        network: DepthEstimator,
+        pretend: bool,
+        draw: str = "opengl",
+    ) -> None:
         self.wall: Counter[str] = Counter()
         self.cpu: Counter[str] = Counter()
         self.clips = self.anchored = self.bytes = 0
@@ -78,11 +92,14 @@ class Stage:
         self._network = network
         self._said = [clip.load_said() if pretend else None for clip in clips]
         height, width = clips[0].video.size()
-        self._renderer = RobotRenderer(get_robot(clips[0].robot), height, width)
+        self._renderer: Renderer = RENDERERS[draw](get_robot(clips[0].robot), height, width)
 
     def close(self) -> None:
         """Give OpenGL and the GPU's memory back."""
-        self._renderer.close()
+        if isinstance(self._renderer, RobotRenderer):
+            self._renderer.close()
+        if isinstance(self._network, ServedDepth):
+            self._network.close()
         del self._network
         open_pointmap.cache_clear()
         if torch.cuda.is_available():
@@ -145,24 +162,6 @@ class Stage:
             "cpu": dict(self.cpu),
         }
 
-    def bare(self, size: tuple[int, int], batches: Sequence[int]) -> dict[str, Any]:
-        """Frames a second of the network's bare forward pass, by frames at once."""
-        network, where = self._network.network, torch.device(device())
-        seen = network.size_for(size)
-        rates: dict[str, float] = {}
-        for batch in batches:
-            try:
-                seconds = forward_seconds(network, seen, batch, _RUNS, where)
-            except torch.OutOfMemoryError:
-                break
-            rates[str(batch)] = batch / seconds
-        return {
-            "device": torch.cuda.get_device_name() if where.type == "cuda" else "cpu",
-            "network_size": list(seen),
-            "million_parameters": sum(p.numel() for p in network.parameters()) / 1e6,
-            "bare": rates,
-        }
-
     def _timed(self, part: str, work: Callable[P, R]) -> Callable[P, R]:
         def run(*args: P.args, **kwargs: P.kwargs) -> R:
             wall, cpu = time.monotonic(), time.process_time()
@@ -172,6 +171,27 @@ class Stage:
             return result
 
         return run
+
+
+def bare(
+    model: Path | str, batch: int, size: tuple[int, int], batches: Sequence[int]
+) -> dict[str, Any]:
+    """Frames a second of a network's bare forward pass, by frames at once."""
+    network, where = open_network(model, batch).network, torch.device(device())
+    seen = network.size_for(size)
+    rates: dict[str, float] = {}
+    for count in batches:
+        try:
+            seconds = forward_seconds(network, seen, count, _RUNS, where)
+        except torch.OutOfMemoryError:
+            break
+        rates[str(count)] = count / seconds
+    return {
+        "device": torch.cuda.get_device_name() if where.type == "cuda" else "cpu",
+        "network_size": list(seen),
+        "million_parameters": sum(p.numel() for p in network.parameters()) / 1e6,
+        "bare": rates,
+    }
 
 
 def open_network(model: Path | str, batch: int) -> PointmapDepth:
@@ -186,11 +206,32 @@ def open_network(model: Path | str, batch: int) -> PointmapDepth:
         return untrained_pointmap(NetworkConfig(encoder=model), batch=batch)
 
 
+def _opened(
+    clips: Sequence[StageClip], model: Path | str, batch: int, draw: str, server: str | None
+) -> tuple[Stage, dict[str, float]]:
+    """A stage that has lifted one clip, and seconds by part.
+
+    Args:
+        server: address of the process that runs the network; None: this one.
+    """
+    laps = [time.monotonic()]
+    network = open_network(model, batch) if server is None else ServedDepth(server)
+    laps.append(time.monotonic())
+    stage = Stage(clips, network, not isinstance(model, Path), draw)
+    laps.append(time.monotonic())
+    stage.one(0)
+    laps.append(time.monotonic())
+    if server is not None and torch.cuda.is_initialized():
+        raise RuntimeError("this process has a CUDA context beside the server's")
+    parts = ("network", "renderer", "first_clip")
+    return stage, dict(zip(parts, np.diff(laps).tolist(), strict=True))
+
+
 def serve(orders: Connection) -> None:
     """Say that it is there, then do what is asked for over ``orders`` until it says None.
 
-    An order is (name, arguments): ``open`` a `Stage` and lift one clip, or one of its methods. The
-    answer is (True, result) or (False, traceback); of ``open`` the result is seconds by part.
+    An order is (name, arguments): ``bare``, ``open`` (of `_opened`), or one of the methods of a
+    `Stage`. The answer is (True, result) or (False, traceback); of ``open`` it is seconds by part.
     """
     orders.send((True, None))
     stage: Stage | None = None
@@ -199,21 +240,13 @@ def serve(orders: Connection) -> None:
         while (order := orders.recv()) is not None:
             name, arguments = order
             try:
-                if name == "open":
+                if name == "bare":
+                    answer: Any = bare(*arguments)
+                elif name == "open":
                     if stage is not None:
                         stage.close()
                         stage = None
-                    clips, model, batch = arguments
-                    laps = [time.monotonic()]
-                    network = open_network(model, batch)
-                    laps.append(time.monotonic())
-                    stage = Stage(clips, network, pretend=not isinstance(model, Path))
-                    del network  # the stage's alone, so that closing it frees its memory
-                    laps.append(time.monotonic())
-                    stage.one(0)
-                    laps.append(time.monotonic())
-                    parts = ("network", "renderer", "first_clip")
-                    answer: Any = dict(zip(parts, np.diff(laps).tolist(), strict=True))
+                    stage, answer = _opened(*arguments)
                 else:
                     answer = getattr(stage, name)(*arguments)
                 orders.send((True, answer))

@@ -8,6 +8,11 @@ are thrown away. Workers are processes, each with a network of its own on the on
 the local engine; one decodes and encodes while another's network runs. Bare is the same network at
 the size in which it sees these pictures, at the best of ``--bare-batch``, with nothing beside it.
 
+With ``--served`` one more process runs the network for all workers (`reconstruction.depth.served`),
+and these have no CUDA context. The robot is drawn by OpenGL, as in builds: of the GPU that
+MUJOCO_EGL_DEVICE_ID names, or of those from 1 on in turn (``--render-gpus``); or on the workers'
+cores (``--draw cores``, `robots.rasterizer`).
+
 Clips are of a twin, filmed while the workers start. With random weights (``--random``) the network
 runs, and what is anchored and encoded is not what it says but the twin's true depth with a
 network's errors: depth that the robot contradicts would be refused, and work left out. ``--model``
@@ -32,15 +37,18 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from multiprocessing import get_context
-from multiprocessing.connection import Connection, wait
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from benchmarks._common import cores
 from benchmarks._depth_clips import TWINS, StageClip, make_clips
+from benchmarks._depth_processes import OrderFailed, ask, ready, workers_of
+from reconstruction.depth import DepthEstimator
+from reconstruction.depth.served.process import SLOTS, serving
 
 CLIPS, FRAMES = 201_426, 49  # of Robo4D-200k
 # Seconds a frame as published, not measured here. VGGT: README of facebookresearch/vggt, "Runtime
@@ -49,7 +57,6 @@ CLIPS, FRAMES = 201_426, 49  # of Robo4D-200k
 # V2-Small in FP16 on an A100, 7.5 ms, input 1 x 32 x 518 x 518.
 PUBLISHED = {"VGGT, H100": 1.04 / 50, "Video-Depth-Anything-S, A100": 0.0075}
 _SMALL = "tf_efficientnet_lite0"
-_GOODBYE = 5.0  # s, for all workers to end by themselves
 
 
 def gpu_hours(frames_per_s: float) -> float:
@@ -64,18 +71,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     models: list[Path | str] = [options.model] if options.model else options.random or [_SMALL]
     failed = False
     began = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder, _workers(counts[-1]) as workers:
+    environments = [{}, *(_environment(worker, options) for worker in range(counts[-1]))]
+    with tempfile.TemporaryDirectory() as folder, workers_of(environments) as processes:
         clips = make_clips(
             Path(folder) / "clips", options.source, options.clips, options.size, options.frames
         )
         _say({"clips_made": len(clips), "seconds": round(time.monotonic() - began, 1)})
-        ready = _ready(workers, options.patience)
+        bare, *workers = processes
+        there = ready(workers, options.patience)
         seconds = round(time.monotonic() - began, 1)
-        _say({"workers_ready": len(ready), "of": len(workers), "seconds": seconds})
-        able = [count for count in counts if count <= len(ready)]
-        for model in models:
+        _say({"workers_ready": len(there), "of": len(workers), "seconds": seconds})
+        able = [count for count in counts if count <= len(there)]
+        if not ready([bare], options.patience):
+            raise RuntimeError(f"no process to measure the bare rate in {options.patience:g} s")
+        facts = [_bare(bare, model, options) for model in models]
+        bare.send(None)  # its CUDA context ends before another is measured
+        for model, known in zip(models, facts, strict=True):
             try:
-                _measure(ready, able, model, clips, options)
+                _measure(there, able, model, known, clips, options)
             except OrderFailed as error:
                 failed = True
                 _say({"encoder": str(model), "failed": str(error)})
@@ -83,63 +96,102 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(1)
 
 
-class OrderFailed(RuntimeError):
-    """What a worker was asked to do raised; it waits for the next order."""
+def _environment(worker: int, options: argparse.Namespace) -> dict[str, str]:
+    """What differs in a worker's."""
+    out = {}
+    if options.served:
+        out["CUDA_VISIBLE_DEVICES"] = ""
+    if options.render_gpus:
+        out["MUJOCO_EGL_DEVICE_ID"] = str(1 + worker % options.render_gpus)
+    return out
+
+
+def _bare(process: Connection, model: Path | str, options: argparse.Namespace) -> dict[str, Any]:
+    batches = options.bare_batch or [8, 32, 64, 128]
+    order = (model, options.batch, options.size, batches)
+    (facts,) = ask([process], "bare", [order], options.patience)
+    rate = max(facts["bare"].values())
+    facts["bare"] = {batch: round(rate, 1) for batch, rate in facts["bare"].items()}
+    facts["million_parameters"] = round(facts["million_parameters"], 1)
+    facts |= {"bare_frames_per_s": round(rate, 1), "bare_gpu_hours": gpu_hours(rate)}
+    facts = {"encoder": str(model), "size": list(options.size), "batch": options.batch, **facts}
+    _say(facts)
+    return facts
+
+
+def _open_served(model: Path | str, batch: int) -> DepthEstimator:
+    # Imported here: of all processes only the server, and workers, need torch.
+    from benchmarks._depth_worker import open_network
+
+    return open_network(model, batch)
 
 
 def _measure(
     workers: list[Connection],
     counts: list[int],
     model: Path | str,
+    facts: dict[str, Any],
     clips: list[StageClip],
     options: argparse.Namespace,
 ) -> None:
-    shared: dict[str, Any] = {
-        "encoder": str(model),
-        "size": list(options.size),
-        "batch": options.batch,
-    }
-    bare = 0.0
-    opened = 0
-    for count in counts:
-        began = time.monotonic()
-        order = (clips, model, options.batch)
-        took = _ask(workers[opened:count], "open", [order] * (count - opened), options.patience)
-        slowest = {part: round(max(one[part] for one in took), 1) for part in took[0]}
-        seconds = round(time.monotonic() - began, 1)
-        _say({"encoder": str(model), "opened": count, "seconds": seconds, "slowest": slowest})
-        opened = count
-        if not bare:
-            batches = options.bare_batch or [8, 32, 64, 128]
-            (facts,) = _ask(workers[:1], "bare", [(options.size, batches)], options.patience)
-            bare = max(facts["bare"].values())
-            facts["bare"] = {batch: round(rate, 1) for batch, rate in facts["bare"].items()}
-            facts["million_parameters"] = round(facts["million_parameters"], 1)
-            shared |= facts
-            shared |= {"bare_frames_per_s": round(bare, 1), "bare_gpu_hours": gpu_hours(bare)}
-            _say(shared)
-        begin = time.monotonic() + 0.5
-        orders = [(worker, begin, options.seconds) for worker in range(count)]
-        said = _ask(workers[:count], "run", orders, options.seconds + options.patience)
-        rate = sum(one["clips"] for one in said) * options.frames / options.seconds
-        whole = sum(one["whole"] for one in said)
-        wall, cpu = (_milliseconds(said, kind, whole * options.frames) for kind in ("wall", "cpu"))
-        _say(
-            {
-                **shared,
-                "workers": count,
-                "cores": cores(),
-                "stage_frames_per_s": round(rate, 1),
-                "kept": round(rate / bare, 4),
-                "stage_gpu_hours": gpu_hours(rate),
-                "published_gpu_hours": {n: gpu_hours(1 / s) for n, s in PUBLISHED.items()},
-                "clips": whole,
-                "anchored": sum(one["anchored"] for one in said),
-                "kb_a_clip": round(sum(one["bytes"] for one in said) / whole / 1000),
-                "wall_ms_a_frame": wall,
-                "cpu_ms_a_frame": cpu,
-            }
-        )
+    began = time.monotonic()
+    with ExitStack() as stack:
+        opener = partial(_open_served, model, options.batch)
+        servers = options.servers if options.served else 0
+        starting = [stack.enter_context(serving(opener, options.slots)) for _ in range(servers)]
+        addresses: list[Any] = starting or [None]
+        if servers:
+            _say({"encoder": str(model), "served": round(time.monotonic() - began, 1)})
+        for draw in options.draw or ["opengl"]:
+            orders = [
+                (clips, model, options.batch, draw, addresses[worker % len(addresses)])
+                for worker in range(counts[-1])
+            ]
+            told = {**facts, "servers": servers, "slots": options.slots, "draw": draw}
+            opened = 0
+            for count in counts:
+                # One alone at first: it compiles what the others find in a cache.
+                for part in (slice(opened, opened or 1), slice(opened or 1, count)):
+                    _open(workers[part], orders[part], options)
+                opened = count
+                _run(workers[:count], told, options)
+
+
+def _open(
+    workers: list[Connection], orders: list[tuple[Any, ...]], options: argparse.Namespace
+) -> None:
+    if not workers:
+        return
+    began = time.monotonic()
+    took = ask(workers, "open", orders, options.patience)
+    slowest = {part: round(max(one[part] for one in took), 1) for part in took[0]}
+    seconds = round(time.monotonic() - began, 1)
+    _say({"opened": len(workers), "seconds": seconds, "slowest": slowest})
+
+
+def _run(workers: list[Connection], told: dict[str, Any], options: argparse.Namespace) -> None:
+    begin = time.monotonic() + 0.5
+    orders = [(worker, begin, options.seconds) for worker in range(len(workers))]
+    said = ask(workers, "run", orders, options.seconds + options.patience)
+    rate = sum(one["clips"] for one in said) * options.frames / options.seconds
+    whole = sum(one["whole"] for one in said)
+    wall, cpu = (_milliseconds(said, kind, whole * options.frames) for kind in ("wall", "cpu"))
+    _say(
+        {
+            **told,
+            "workers": len(workers),
+            "cores": cores(),
+            "stage_frames_per_s": round(rate, 1),
+            "kept": round(rate / told["bare_frames_per_s"], 4),
+            "stage_gpu_hours": gpu_hours(rate),
+            "published_gpu_hours": {n: gpu_hours(1 / s) for n, s in PUBLISHED.items()},
+            "clips": whole,
+            "anchored": sum(one["anchored"] for one in said),
+            "kb_a_clip": round(sum(one["bytes"] for one in said) / whole / 1000),
+            "wall_ms_a_frame": wall,
+            "cpu_ms_a_frame": cpu,
+        }
+    )
 
 
 def _milliseconds(said: list[dict[str, Any]], kind: str, frames: int) -> dict[str, float]:
@@ -150,81 +202,6 @@ def _milliseconds(said: list[dict[str, Any]], kind: str, frames: int) -> dict[st
     parts = {part: 1000 * seconds / frames for part, seconds in total.items()}
     parts["rest"] = 2 * parts["all"] - sum(parts.values())
     return {part: round(ms, 3) for part, ms in parts.items()}
-
-
-@contextmanager
-def _workers(count: int) -> Iterator[list[Connection]]:
-    """Processes that do as `_depth_worker.serve` says, by their connections; still starting."""
-    context = get_context("spawn")  # a fork after OpenGL was used hangs
-    started: list[Any] = []
-    workers: list[Connection] = []
-    try:
-        for _ in range(count):
-            here, there = context.Pipe()
-            # No clips among the arguments: more than a pipe holds (64 KB), and the start waits
-            # until the new process has imported all, so that they start one after another.
-            process = context.Process(target=_serve, args=(there,), daemon=True)
-            process.start()
-            there.close()  # so that a dead worker's end is closed
-            started.append(process)
-            workers.append(here)
-        yield workers
-        for worker in workers:
-            worker.send(None)
-        until = time.monotonic() + _GOODBYE
-        for process in started:
-            process.join(max(0.0, until - time.monotonic()))
-    finally:
-        for process in started:
-            process.kill()
-
-
-def _serve(orders: Connection) -> None:
-    # Imported here: this process needs no torch, whose import would hold up the start of the rest.
-    from benchmarks._depth_worker import serve
-
-    serve(orders)
-
-
-def _ready(workers: list[Connection], patience: float) -> list[Connection]:
-    """Those that say within ``patience`` seconds that they have started."""
-    ready: list[Connection] = []
-    until = time.monotonic() + patience
-    while len(ready) < len(workers) and (left := until - time.monotonic()) > 0:
-        for one in wait([worker for worker in workers if worker not in ready], left):
-            assert isinstance(one, Connection)
-            try:
-                one.recv()
-            except EOFError as error:
-                raise RuntimeError("a worker died as it started; see what it said") from error
-            ready.append(one)
-    return ready
-
-
-def _ask(
-    workers: list[Connection], name: str, arguments: list[tuple[Any, ...]], patience: float
-) -> list[Any]:
-    """Each worker's answer to an order; they work at once.
-
-    Raises:
-        OrderFailed: an answer is a traceback.
-        RuntimeError: a worker died, or is silent for longer than ``patience``, in s.
-    """
-    until = time.monotonic() + patience
-    answers = []
-    try:
-        for worker, order in zip(workers, arguments, strict=True):
-            worker.send((name, order))
-        for number, worker in enumerate(workers):
-            if not worker.poll(max(0.0, until - time.monotonic())):
-                raise RuntimeError(f"worker {number} is silent for {patience:g} s after {name}")
-            answers.append(worker.recv())
-    except (EOFError, OSError) as error:
-        raise RuntimeError(f"a worker died at {name}: out of memory? try fewer workers") from error
-    for number, (well, answer) in enumerate(answers):
-        if not well:
-            raise OrderFailed(f"worker {number} at {name}: {answer}")
-    return [answer for _, answer in answers]
 
 
 def _say(line: dict[str, Any]) -> None:
@@ -256,6 +233,13 @@ def _parser() -> argparse.ArgumentParser:
         default=120.0,
         help="s that workers may take to start, and for an order beside the measured time (120)",
     )
+    parse.add_argument("--served", action="store_true", help="one process runs the network")
+    parse.add_argument("--servers", type=int, default=1, help="of them, which workers share (1)")
+    parse.add_argument("--slots", type=int, default=SLOTS, help=f"of a server ({SLOTS})")
+    parse.add_argument(
+        "--draw", choices=["opengl", "cores"], action="append", help="repeatable (opengl)"
+    )
+    parse.add_argument("--render-gpus", type=int, default=0, help="from 1 on, for OpenGL (0)")
     weights = parse.add_mutually_exclusive_group()
     weights.add_argument("--model", type=Path, help="a checkpoint of ours; its own depth is used")
     weights.add_argument(

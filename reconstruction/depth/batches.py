@@ -55,6 +55,8 @@ def in_batches(
         if not warned:
             _log.warning("out of GPU memory for %d frames at once: batches are halved", tried)
             warned = True
+    if len(parts) == 1:
+        return parts[0]  # nothing to join: a copy of a clip takes longer than it came from a GPU
     return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
 
 

@@ -5,25 +5,27 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("timm")
 
+import json
 import time
 from multiprocessing import Pipe
 
 from benchmarks._depth_clips import make_clips
-from benchmarks._depth_worker import Stage, open_network
-from benchmarks.depth_stage import _ready
+from benchmarks._depth_processes import ready
+from benchmarks._depth_worker import RENDERERS, Stage, bare, open_network
+from benchmarks.depth_stage import main
 from reconstruction.checkpoint import device
 from reconstruction.depth.pointmap.checkpoint import save_checkpoint
 from reconstruction.depth.pointmap.network import NetworkConfig, PointmapNetwork
 
 
-def test_a_clip_is_lifted_and_each_part_is_timed(tmp_path):
+@pytest.mark.parametrize("draw", RENDERERS)
+def test_a_clip_is_lifted_and_each_part_is_timed(tmp_path, draw):
     clips = make_clips(tmp_path / "clips", "rt1", 1, (128, 160), 3)
     model = tmp_path / "tiny.safetensors"
     save_checkpoint(PointmapNetwork(NetworkConfig(width=32, blocks=1, heads=2)), model, {})
-    stage = Stage(clips, open_network(model, 8), pretend=True)
+    stage = Stage(clips, open_network(model, 8), pretend=True, draw=draw)
     try:
         found = stage.run(0, time.monotonic(), 0.01)
-        bare = stage.bare((128, 160), [1])
     finally:
         stage.close()
     assert 0 < found["clips"] <= 1
@@ -31,16 +33,16 @@ def test_a_clip_is_lifted_and_each_part_is_timed(tmp_path):
     parts = {"decode", "render", "network", "anchor", "mask", "residual", "encode"}
     assert found["wall"].keys() == found["cpu"].keys() == parts | {"all"}
     assert sum(found["wall"][part] for part in parts) <= found["wall"]["all"]
-    assert bare["bare"]["1"] > 0
+    assert bare(model, 8, (128, 160), [1])["bare"]["1"] > 0
 
 
 def test_the_wait_for_workers_ends_without_those_that_are_late():
     (here, there), (late, _kept) = Pipe(), Pipe()
     there.send((True, None))
-    assert _ready([late, here], 0.05) == [here]
+    assert ready([late, here], 0.05) == [here]
     there.close()
     with pytest.raises(RuntimeError, match="died"):
-        _ready([here], 1.0)
+        ready([here], 1.0)
 
 
 def test_random_weights_are_drawn_on_the_device():
@@ -48,3 +50,16 @@ def test_random_weights_are_drawn_on_the_device():
     assert network.batch == 4
     assert not network.network.training
     assert {str(value.device.type) for value in network.network.state_dict().values()} == {device()}
+
+
+@pytest.mark.slow
+def test_workers_of_a_server_measure_the_whole_stage(tmp_path, capsys):
+    model = tmp_path / "tiny.safetensors"
+    save_checkpoint(PointmapNetwork(NetworkConfig(width=32, blocks=1, heads=2)), model, {})
+    quick = ["--clips", "1", "--frames", "3", "--seconds", "0.1", "--bare-batch", "1"]
+    drawn = ["--draw", "cores", "--draw", "opengl"]
+    main(["--served", "--workers", "2", "--size", "128x160", *quick, *drawn, "--model", str(model)])
+    said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    runs = [line for line in said if "stage_frames_per_s" in line]
+    assert [line["draw"] for line in runs] == ["cores", "opengl"]
+    assert all(line["servers"] == 1 and line["clips"] >= 2 for line in runs)

@@ -91,7 +91,7 @@ class PointmapDepth:
                 sure = torch.exp(-ALPHA / _resized(said.confidence, full) / TRUSTED)
                 if not self.network.config.confidence:
                     sure = torch.ones_like(sure)
-                return log_depth.exp().cpu().numpy(), (255 * sure).round().byte().cpu().numpy()
+                return _on_host(log_depth.exp(), (255 * sure).round().byte())
 
         most = self.batch if where.type == "cuda" else min(self.batch, _ON_CPU)
         depth, confidence = in_batches(rgb, run, most, *told)
@@ -143,6 +143,20 @@ def _computing(where: torch.device) -> Iterator[None]:
     half = torch.autocast(where.type, torch.bfloat16, enabled=where.type == "cuda")
     with torch.inference_mode(), half:
         yield
+
+
+def _on_host(*values: Tensor) -> tuple[NDArray, ...]:
+    if values[0].device.type != "cuda":
+        return tuple(value.numpy() for value in values)
+    # Into pinned memory, which is kept and used again: ten times as fast as into fresh pages.
+    # While this waits its core is free (an event that blocks; the rest of CUDA spins).
+    out = [torch.empty(value.shape, dtype=value.dtype, pin_memory=True) for value in values]
+    for there, value in zip(out, values, strict=True):
+        there.copy_(value, non_blocking=True)
+    done = torch.cuda.Event(blocking=True)
+    done.record()
+    done.synchronize()
+    return tuple(there.numpy() for there in out)
 
 
 def _half(robot: NDArray[np.floating], size: tuple[int, int]) -> NDArray[np.float32]:

@@ -1,0 +1,212 @@
+"""The side that answers: a process with the network."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from reconstruction.checkpoint import device
+from reconstruction.depth import DepthEstimator, RobotView
+from reconstruction.depth.served import PACKET, ServerLost, packed, unpacked
+from reconstruction.depth.served.client import ERRORS, results_of
+from reconstruction.depth.served.shared import SharedArrays, read_layout
+
+Opener = Callable[[], DepthEstimator]
+# Clips in work at once on a GPU: while one is computed, others are copied there and back, and
+# their next kernels are launched.
+SLOTS = 4
+_POSES = "base_from_camera"
+_ASKED = ("rgb", "K", "robot", _POSES)
+_GOODBYE = 10.0  # s, for the server to end by itself
+
+
+@contextmanager
+def serving(opener: Opener, slots: int = SLOTS) -> Iterator[str]:
+    """A server while the context lasts; gives the address that `ServedDepth` takes.
+
+    It ends with this process too, however that goes.
+
+    Args:
+        opener: called there, for the network; it has to be picklable.
+        slots: clips in work at once, each on a CUDA stream of its own.
+
+    Raises:
+        UsageError, ShapeError, ValueError: the opener's own.
+        RuntimeError: anything else that it raised, with its traceback.
+        ServerLost: the server died as it started.
+    """
+    context = get_context("spawn")  # a fork after CUDA or OpenGL was used hangs
+    # Only this user may enter the folder, so that nobody else connects.
+    with tempfile.TemporaryDirectory(
+        prefix="robo4d-depth-",
+        ignore_cleanup_errors=True,  # the server may remove it too
+    ) as folder:
+        address = str(Path(folder) / "socket")
+        here, there = context.Pipe()
+        process = context.Process(target=_run, args=(opener, address, slots, there), daemon=True)
+        process.start()
+        there.close()
+        try:
+            _await_ready(here)
+            yield address
+        finally:
+            here.close()
+            process.join(_GOODBYE)
+            process.kill()
+            process.join()
+
+
+def _await_ready(server: Connection) -> None:
+    try:
+        said = unpacked(server.recv_bytes(PACKET))
+    except (EOFError, OSError) as error:
+        raise ServerLost(
+            "the process that was to run the depth network died as it started: out of memory?"
+        ) from error
+    if "error" in said:
+        raise ERRORS.get(said["error"], RuntimeError)(said["message"])
+
+
+def _run(opener: Opener, address: str, slots: int, parent: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; this ends with it
+    # As a shard is built (`pipeline.build`): what a CPU computes must not depend on its cores.
+    with threadpool_limits(limits=1):
+        try:
+            server = _Server(opener(), slots)
+        except Exception as error:  # noqa: BLE001  told to whoever started this
+            parent.send_bytes(packed(_told(error)))
+            return
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
+            door.bind(address)
+            door.listen(1024)
+            parent.send_bytes(packed({}))
+            # The parent says nothing more: its end is closed when it is done, or dead.
+            while parent not in wait([door, parent]):
+                server.greet(door.accept()[0])
+        server.close()
+    # Where the parent was killed nobody else does.
+    shutil.rmtree(Path(address).parent, ignore_errors=True)
+
+
+def _told(error: Exception) -> dict[str, Any]:
+    """An error as a message; of what estimators do not raise, the traceback too."""
+    for name, kind in ERRORS.items():
+        if type(error) is kind:
+            return {"error": name, "message": str(error)}
+    text = "".join(traceback.format_exception(error))
+    return {"error": type(error).__name__, "message": text[-PACKET // 8 :]}
+
+
+class _Memory:
+    """What a client shares, its latest."""
+
+    def __init__(self) -> None:
+        self.shared: SharedArrays | None = None
+
+    def __enter__(self) -> _Memory:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._drop()
+
+    def take(self, file: int) -> None:
+        """In the place of what was shared before."""
+        self._drop()
+        self.shared = SharedArrays(file)
+
+    def _drop(self) -> None:
+        if self.shared is not None:
+            self.shared.close()
+        self.shared = None
+
+
+class _Server:
+    """Answers clients, each in a thread of its own, of which ``slots`` compute at once."""
+
+    def __init__(self, network: DepthEstimator, slots: int) -> None:
+        import torch
+
+        self._network = network
+        self._slots: SimpleQueue[Any] = SimpleQueue()
+        on_gpu = device() == "cuda"
+        for _ in range(slots):
+            self._slots.put(torch.cuda.stream(torch.cuda.Stream()) if on_gpu else nullcontext())
+        if on_gpu:
+            torch.cuda.synchronize()  # weights were put there on another stream
+        self._clients: list[tuple[Thread, socket.socket]] = []
+
+    def greet(self, client: socket.socket) -> None:
+        """Answer a client from now on."""
+        self._clients = [known for known in self._clients if known[0].is_alive()]
+        thread = Thread(target=self._attend, args=(client,), daemon=True)
+        self._clients.append((thread, client))
+        thread.start()
+
+    def close(self) -> None:
+        """Let every thread finish what it computes: the interpreter may not end beneath it."""
+        for thread, client in self._clients:
+            with suppress(OSError):  # gone already
+                client.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+    def _attend(self, client: socket.socket) -> None:
+        device()  # torch counts the threads of each thread apart
+        with client, _Memory() as memory:
+            try:
+                while True:
+                    packet, files, _, _ = socket.recv_fds(
+                        client, PACKET, 1, socket.MSG_CMSG_CLOEXEC
+                    )
+                    if not packet:
+                        break
+                    client.send(packed(self._answer(packet, files, memory)))
+            except OSError:
+                pass  # it is gone, and nobody is there to be told
+
+    def _answer(self, packet: bytes, files: list[int], memory: _Memory) -> dict[str, Any]:
+        try:
+            for file in files:
+                memory.take(file)
+            return self._estimate(packet, memory.shared)
+        except Exception as error:  # noqa: BLE001  told to whoever asked
+            return _told(error)
+
+    def _estimate(self, packet: bytes, shared: SharedArrays | None) -> dict[str, Any]:
+        asked = read_layout(unpacked(packet).get("arrays"), _ASKED)
+        shapes = {name: shape for name, _, shape in asked}
+        if shared is None or "rgb" not in shapes or ("robot" in shapes) != (_POSES in shapes):
+            raise ValueError(
+                f"asked about {sorted(shapes)}; expected rgb, and robot with {_POSES} or neither, "
+                "in shared memory"
+            )
+        views = shared.views([*asked, *results_of(shapes["rgb"])])
+        robot = None
+        if "robot" in views:
+            robot = RobotView(views["robot"], views[_POSES])
+        slot = self._slots.get()
+        try:
+            with slot:
+                estimate = self._network(views["rgb"], views.get("K"), robot)
+        finally:
+            self._slots.put(slot)
+        for name, array in (("depth", estimate.depth), ("confidence", estimate.confidence)):
+            np.copyto(views[name], array, casting="no")
+        return {
+            "kind": estimate.kind,
+            "provenance": str(estimate.provenance),
+            "told": estimate.told,
+        }

@@ -1,0 +1,81 @@
+"""Depth networks for tests of the server: picklable, and quick."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from reconstruction.depth import DepthEstimate
+from robo4d import ShapeError
+from schemas.episode import Provenance
+from schemas.reasons import UsageError
+
+
+@dataclass(frozen=True)
+class Stub:
+    """Depth is the red channel over 100, and what the robot adds; confidence the green one.
+
+    What frames of one pixel say by their blue channel is done instead: see ``ORDERS``.
+    """
+
+    folder: Path | None = None
+
+    def __call__(self, rgb, K, robot=None):
+        if rgb.shape[1:3] == (1, 1):
+            self._obey(int(rgb[0, 0, 0, 2]))
+        depth = rgb[..., 0].astype(np.float32) / 100
+        if robot is not None:
+            depth += robot.depth.astype(np.float32) + np.float32(robot.base_from_camera[0, 0, 3])
+        if K is not None:
+            depth += np.float32(K[0, 0])
+        return DepthEstimate(
+            depth, rgb[..., 1].copy(), "scaled", Provenance.ESTIMATED, robot is not None
+        )
+
+    def _obey(self, order):
+        if order == ORDERS["die"]:
+            os._exit(1)
+        if order == ORDERS["memory"]:
+            raise UsageError("out of GPU memory for one frame")
+        if order == ORDERS["shape"]:
+            raise ShapeError("rgb has another shape")
+        if order == ORDERS["bug"]:
+            raise KeyError("a bug")
+        if order == ORDERS["meet"]:  # another call that is in work at the same time
+            (self.folder / str(time.monotonic_ns())).touch()
+            until = time.monotonic() + 60
+            while len(list(self.folder.iterdir())) < 2 and time.monotonic() < until:
+                time.sleep(0.01)
+            if len(list(self.folder.iterdir())) < 2:
+                raise RuntimeError("alone")
+
+
+ORDERS = {name: k for k, name in enumerate(["die", "memory", "shape", "bug", "meet"], 1)}
+
+
+def order(name):
+    """The frames that say so."""
+    rgb = np.zeros((1, 1, 1, 3), np.uint8)
+    rgb[..., 2] = ORDERS[name]
+    return rgb
+
+
+def refuse():
+    """An opener without a checkpoint."""
+    raise UsageError("depth.model is nowhere")
+
+
+def die():
+    """An opener that memory does not suffice for."""
+    os._exit(1)
+
+
+def tiny(path):
+    """The network of a checkpoint."""
+    from reconstruction.depth.pointmap.estimator import open_pointmap
+
+    return open_pointmap(path, batch=2)

@@ -1,0 +1,245 @@
+"""A depth network that one process runs for others: same results, same errors, no leftovers."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from multiprocessing import active_children, get_context
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("timm")
+
+from depth_stubs import Stub, die, order, refuse, tiny
+
+from reconstruction.depth import RobotView
+from reconstruction.depth.pointmap.checkpoint import save_checkpoint
+from reconstruction.depth.pointmap.network import NetworkConfig, PointmapNetwork
+from reconstruction.depth.served import PACKET, ServerLost
+from reconstruction.depth.served.client import ServedDepth
+from reconstruction.depth.served.process import serving
+from reconstruction.depth.served.shared import SharedArrays
+from robo4d import ShapeError
+from robo4d.geometry import intrinsics
+from schemas.reasons import UsageError
+
+pytestmark = pytest.mark.slow
+SIZE = (5, 40, 48)
+K = intrinsics(50.0, 50.0, 24.0, 20.0)
+rng = np.random.default_rng(0)
+
+
+def clip(frames=SIZE[0], height=SIZE[1], width=SIZE[2]):
+    return rng.integers(0, 255, (frames, height, width, 3)).astype(np.uint8)
+
+
+def robot_of(rgb):
+    depth = np.where(rng.random(rgb.shape[:3]) < 0.3, 0.7, 0).astype(np.float32)
+    poses = np.repeat(np.eye(4)[None], len(rgb), 0)
+    poses[:, 2, 3] = 0.5
+    return RobotView(depth, poses)
+
+
+@pytest.fixture(scope="module")
+def stub(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("meeting")
+    with serving(partial(Stub, folder), slots=2) as address:
+        yield address
+
+
+def assert_same(served, direct):
+    np.testing.assert_array_equal(served.depth, direct.depth)
+    np.testing.assert_array_equal(served.confidence, direct.confidence)
+    assert served.depth.dtype == np.float32
+    assert served.confidence.dtype == np.uint8
+    told = [(e.kind, e.provenance, e.told) for e in (served, direct)]
+    assert told[0] == told[1]
+
+
+def test_the_network_says_the_same_bit_by_bit(tmp_path):
+    config = NetworkConfig(width=32, blocks=1, heads=4, area=4096)
+    path = tmp_path / "tiny.safetensors"
+    save_checkpoint(PointmapNetwork(config), path, {})
+    direct = tiny(path)
+    with serving(partial(tiny, path)) as address:
+        served = ServedDepth(address)
+        for frames in (5, 1, 3):
+            rgb = clip(frames)
+            for how in ((None, None), (K, None), (K, robot_of(rgb))):
+                assert_same(served(rgb, *how), direct(rgb, *how))
+
+
+def test_several_clients_get_each_their_own(stub):
+    def ask(number):
+        served = ServedDepth(stub)
+        for turn in range(10):
+            rgb = clip(1 + (number + turn) % 4, 8 + number, 8)
+            robot = robot_of(rgb) if turn % 2 else None
+            assert_same(served(rgb, K, robot), Stub()(rgb, K, robot))
+        served.close()
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(ask, range(6)))
+
+
+def test_clips_are_in_work_at_once(stub):
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(ServedDepth(stub), order("meet"), None) for _ in range(2)]
+        for one in both:
+            one.result()
+
+
+def test_what_is_returned_stays_as_it_is(stub):
+    served = ServedDepth(stub)
+    first = served(clip(), None)
+    before = first.depth.copy()
+    served(clip(), None)
+    np.testing.assert_array_equal(first.depth, before)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "message"),
+    [
+        ("memory", UsageError, "out of GPU memory for one frame"),
+        ("shape", ShapeError, "rgb has another shape"),
+        ("bug", RuntimeError, "KeyError: 'a bug'"),
+    ],
+)
+def test_errors_of_the_network_are_raised_where_it_was_asked(stub, name, kind, message):
+    served = ServedDepth(stub)
+    with pytest.raises(kind, match=message) as raised:
+        served(order(name), None)
+    assert type(raised.value) is kind
+    rgb = clip()
+    assert_same(served(rgb, K), Stub()(rgb, K))  # and it goes on
+
+
+def test_a_server_that_dies_is_told_of_to_all():
+    with serving(Stub) as address:
+        waiting, asking = ServedDepth(address), ServedDepth(address)
+        waiting(clip(), None)
+        with pytest.raises(ServerLost, match="fewer workers"):
+            asking(order("die"), None)
+        with pytest.raises(ServerLost):
+            waiting(clip(), None)
+        with pytest.raises(ServerLost):
+            ServedDepth(address)(clip(), None)
+
+
+def test_a_server_that_does_not_start_says_why():
+    before = set(active_children())
+    with pytest.raises(UsageError, match="depth.model is nowhere"), serving(refuse):
+        pass
+    with pytest.raises(ServerLost, match="as it started"), serving(die):
+        pass
+    assert set(active_children()) <= before
+
+
+def descriptors(process):
+    return len(os.listdir(f"/proc/{process}/fd"))
+
+
+def in_time(holds):
+    until = time.monotonic() + 60
+    while not holds() and time.monotonic() < until:
+        time.sleep(0.05)
+    return holds()
+
+
+def ask_and_die(address):
+    ServedDepth(address)(clip(), None)
+    os._exit(1)
+
+
+def test_clients_that_die_leave_nothing(stub):
+    served = ServedDepth(stub)
+    served(clip(), None)
+    (server,) = (child.pid for child in active_children())
+    before = descriptors(server)
+    client = get_context("spawn").Process(target=ask_and_die, args=(stub,))
+    client.start()
+    client.join()
+    assert client.exitcode == 1
+    assert in_time(lambda: descriptors(server) == before)
+    served(clip(), None)
+
+
+PARENT = """
+import sys, time
+from depth_stubs import Stub
+from reconstruction.depth.served.process import serving
+from multiprocessing import active_children
+if __name__ == "__main__":
+    with serving(Stub) as address:
+        print(address, active_children()[0].pid, flush=True)
+        time.sleep(600)
+"""
+
+
+def test_a_server_ends_with_its_parent_and_leaves_nothing(tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT)
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, text=True, env=env
+    ) as parent:
+        address, server = parent.stdout.readline().split()
+        ServedDepth(address)(clip(), None)
+        parent.send_signal(signal.SIGKILL)
+    assert in_time(lambda: not Path(f"/proc/{server}").exists())
+    assert not Path(address).parent.exists()
+
+
+def asked(address, packet, files=()):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as client:
+        client.connect(address)
+        socket.send_fds(client, [packet], files)
+        return json.loads(client.recv(PACKET))
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        None,
+        [],
+        [["rgb", "|u1", [1, 8, 8, 3]], ["rgb", "|u1", [1, 8, 8, 3]]],
+        [["rgb", "|u1", [1, 8, 8, 3]], ["robot", "<f4", [1, 8, 8]]],
+        [["rgb", "|u1", [1, 8, 8, 3]], ["other", "<f4", [1]]],
+        [["rgb", "|u1", [1, -8, 8, 3]]],
+        [["rgb", "|u1", [1 << 31, 1 << 31, 8, 3]]],
+        [["rgb", "|O", [1, 8, 8, 3]]],
+        [["rgb", "nothing", [1, 8, 8, 3]]],
+    ],
+)
+def test_odd_questions_are_refused(stub, arrays):
+    memory = SharedArrays.of_size(4096)
+    answer = asked(stub, json.dumps({"arrays": arrays}).encode(), [memory.file])
+    memory.close()
+    assert answer["error"] == "ValueError"
+    assert "Traceback" not in answer["message"]
+
+
+@pytest.mark.parametrize("packet", [b"{", b"[]", b"\xff" * 70_000])
+def test_what_is_no_question_is_refused(stub, packet):
+    assert "error" in asked(stub, packet)
+
+
+def test_memory_that_could_shrink_is_refused(stub, tmp_path):
+    question = json.dumps({"arrays": [["rgb", "|u1", [1, 8, 8, 3]]]}).encode()
+    assert "shared memory" in asked(stub, question)["message"]
+    path = tmp_path / "file"
+    path.write_bytes(bytes(4096))
+    with path.open("rb") as file:
+        assert "seals" in asked(stub, question, [file.fileno()])["message"]
+    loose = os.memfd_create("loose")
+    os.ftruncate(loose, 4096)
+    assert "seals" in asked(stub, question, [loose])["message"]
+    os.close(loose)
