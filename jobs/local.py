@@ -7,12 +7,19 @@ import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from functools import partial
 from multiprocessing import active_children, get_context
 
 from jobs.build import Built, WorkerLost
 from jobs.monitor import Stopped
 from jobs.worker import begin_worker
 from pipeline.build import ShardBuilder
+from reconstruction.depth.backends import NETWORKS, open_network
+from reconstruction.depth.served import ServerLost
+from reconstruction.depth.served.client import ServedDepth
+from reconstruction.depth.served.process import serving
 from robo4d.shard import ShardIndex
 from schemas.config import RunConfig
 from schemas.plan import ShardTask
@@ -27,7 +34,7 @@ def run_local(
     """Shards as they are built. One worker builds in this process.
 
     A worker that dies (killed, or out of memory) takes its pool with it; the pool is made anew for
-    what is left.
+    what is left. So it goes where the process dies that runs the network for all of them.
 
     Raises:
         WorkerLost: that happened more than ``config.retries`` times with no shard built between.
@@ -40,15 +47,19 @@ def run_local(
     lost = 0
     while left:
         try:
-            for task, index in _pool(left, builder, config):
-                left.remove(task)
-                lost = 0
-                yield task, index
-        except BrokenProcessPool as error:
+            with _served(builder, config) as ready, closing(_pool(left, ready, config)) as built:
+                for task, index in built:
+                    left.remove(task)
+                    lost = 0
+                    yield task, index
+        except (BrokenProcessPool, ServerLost) as error:
             lost += 1
             if lost > config.retries:
+                who = "a worker process"
+                if isinstance(error, ServerLost):
+                    who = "the process that runs the depth network"
                 raise WorkerLost(
-                    f"a worker process died (killed, or out of memory: try fewer workers), "
+                    f"{who} died (killed, or out of memory: try fewer workers), "
                     f"{lost} times in a row, with {len(left)} shards to go, the first of them "
                     f"{left[0].name}; run the same command again, finished shards are kept"
                 ) from error
@@ -56,7 +67,17 @@ def run_local(
             _log.warning("workers replaced", extra={"facts": {"lost": lost, "shards": len(left)}})
 
 
-def _pool(todo: Sequence[ShardTask], builder: ShardBuilder, config: RunConfig) -> Iterator[Built]:
+@contextmanager
+def _served(builder: ShardBuilder, config: RunConfig) -> Iterator[ShardBuilder]:
+    """A builder that asks another process for what a depth network says, if so configured."""
+    if not config.local.serve_network or builder.config.depth.backend not in NETWORKS:
+        yield builder
+        return
+    with serving(partial(open_network, builder.config.depth)) as address:
+        yield replace(builder, network=ServedDepth(address))
+
+
+def _pool(todo: Sequence[ShardTask], builder: ShardBuilder, config: RunConfig) -> Generator[Built]:
     # Spawned, never forked: a fork after OpenGL was used hangs.
     with ProcessPoolExecutor(
         min(config.workers, len(todo)),
@@ -77,9 +98,9 @@ def _pool(todo: Sequence[ShardTask], builder: ShardBuilder, config: RunConfig) -
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
-        except (Stopped, KeyboardInterrupt, GeneratorExit):
+        except (Stopped, KeyboardInterrupt, GeneratorExit, ServerLost):
             # What is being built is given up: whoever asks for an end waits for seconds, not for
-            # the minutes of a shard.
+            # the minutes of a shard. Without its server no worker can end one.
             for worker in active_children():
                 worker.kill()
             raise

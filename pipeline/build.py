@@ -25,6 +25,7 @@ from pipeline.split import check_side
 from pipeline.stages import Stages, in_order
 from pipeline.staging import Staging
 from pipeline.store import Store
+from reconstruction.depth import DepthEstimator
 from robo4d import FormatError
 from robo4d.shard import INDEX_SUFFIX, ShardIndex, ShardWriter
 from schemas.config import BuildConfig
@@ -99,6 +100,7 @@ class ShardBuilder:
         sources: the plan's inputs.
         code, models: the plan's.
         stages: where an episode is read and encoded.
+        network: of depth, that another process runs; None: this one does. It has to be picklable.
     """
 
     sources: tuple[PlannedSource, ...]
@@ -107,6 +109,7 @@ class ShardBuilder:
     models: dict[str, str]
     store: Store
     stages: Stages = field(default_factory=Stages, compare=False)
+    network: DepthEstimator | None = field(default=None, compare=False)
     _opened: dict[str, OpenedSource] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -116,7 +119,8 @@ class ShardBuilder:
 
     def __reduce__(self) -> Any:
         # Neither open files nor pools travel.
-        return type(self), (self.sources, self.config, self.code, self.models, self.store)
+        given = (self.sources, self.config, self.code, self.models, self.store)
+        return type(self), (*given, Stages(), self.network)
 
     @_one_thread
     def __call__(self, task: ShardTask) -> ShardIndex:
@@ -137,7 +141,8 @@ class ShardBuilder:
             )
         lineage = lineage_of(origin, self.config, self.code, self.models)
         opened, staging = self._opened[task.source], Staging.at(self.config.staging.path)
-        work = _Shard(task, origin, opened, lineage, self.config, self.stages, staging)
+        how = (self.config, self.stages, self.network)
+        work = _Shard(task, origin, opened, lineage, *how, staging)
         work.log("shard begun", episodes=len(task.refs))
         index: ShardIndex | None = None
 
@@ -162,6 +167,7 @@ class _Shard:
     lineage: Lineage
     config: BuildConfig
     stages: Stages
+    network: DepthEstimator | None
     staging: Staging | None
     rows: list[ManifestRow] = field(default_factory=list)
     quarantine: list[QuarantineRecord] = field(default_factory=list)
@@ -218,7 +224,7 @@ class _Shard:
     def _lifted(self, renderers: Renderers) -> Iterator[list[LiftedSample]]:
         """The samples of each episode, of every camera: all or none, so that none is half there."""
         camera = self.config.camera
-        fixed = (self.origin, self.lineage, self.config, renderers)
+        fixed = (self.origin, self.lineage, self.config, renderers, self.network)
         for pool in pools(self._ready(), camera):
             members = [one for _, one in pool]
             recalls = recall_pool(pool, self.staging, self.source, self.lineage)

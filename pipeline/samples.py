@@ -67,12 +67,14 @@ def lift_sample(
     lineage: Lineage,
     config: BuildConfig,
     renderers: Renderers,
+    network: DepthEstimator | None,
     solved: CameraChoice | None,
     recall: Recall,
 ) -> LiftedSample:
     """Find the camera, render robot and depth, and say where all of it came from.
 
     Args:
+        network: of depth, that another process runs; None: it is opened here where it is wanted.
         solved: the camera, where it was found with those of other episodes.
         recall: what was reconstructed of this view before.
 
@@ -96,7 +98,7 @@ def lift_sample(
         estimator = None
         # A network's depth becomes metric by the robot, which nobody sees without a camera.
         if choice.calibration is not None or config.depth.backend not in NETWORKS:
-            estimator = _estimator(episode, camera, clip, origin, config.depth)
+            estimator = _estimator(episode, camera, clip, origin, config.depth, network)
         renderer = rendered
         if renderer is None and choice.calibration is not None:
             renderer = renderers(robot, *rgb.shape[1:3])
@@ -115,11 +117,16 @@ def lift_sample(
 
 
 def _estimator(
-    episode: Episode, camera: str, clip: ClipPlan, origin: PlannedSource, config: DepthConfig
+    episode: Episode,
+    camera: str,
+    clip: ClipPlan,
+    origin: PlannedSource,
+    config: DepthConfig,
+    network: DepthEstimator | None,
 ) -> DepthEstimator | None:
     """Where a view's depth comes from; None: nowhere."""
     if config.backend in NETWORKS:
-        return open_network(config)
+        return network or open_network(config)
     own = episode.cameras[camera].depth
     if own is not None and config.backend != "none":
         return SimulatorDepth(own, clip.steps)

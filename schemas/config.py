@@ -228,6 +228,14 @@ class StagingConfig(_Part):
     )
 
 
+class LocalConfig(_Part):
+    """How a build runs in processes of this machine."""
+
+    serve_network: bool = Field(
+        False, description="one process more runs the depth network for all workers, on their GPU"
+    )
+
+
 class BeamConfig(_Part):
     """How a build runs on Apache Beam."""
 
@@ -266,6 +274,7 @@ class RunConfig(_Part):
     log: Literal["auto", "stderr", "none"] = Field(
         "auto", description="JSON lines; auto: files under OUT/.run where OUT is a folder"
     )
+    local: LocalConfig = LocalConfig()
     beam: BeamConfig = BeamConfig()
     ray: RayConfig = RayConfig()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,8 @@ class Stub:
             raise ShapeError("rgb has another shape")
         if order == ORDERS["bug"]:
             raise KeyError("a bug")
+        if order == ORDERS["rest"]:
+            time.sleep(1)
         if order == ORDERS["meet"]:  # another call that is in work at the same time
             (self.folder / str(time.monotonic_ns())).touch()
             until = time.monotonic() + 60
@@ -54,7 +57,17 @@ class Stub:
                 raise RuntimeError("alone")
 
 
-ORDERS = {name: k for k, name in enumerate(["die", "memory", "shape", "bug", "meet"], 1)}
+ORDERS = {name: k for k, name in enumerate(["die", "memory", "shape", "bug", "meet", "rest"], 1)}
+
+
+@dataclass(frozen=True)
+class Signing(Stub):
+    """A stub that is slow, and leaves a file by the name of each thread that it is called in."""
+
+    def __call__(self, rgb, K, robot=None):
+        (self.folder / str(threading.get_native_id())).touch()
+        time.sleep(0.02)
+        return super().__call__(rgb, K, robot)
 
 
 def order(name):

@@ -8,11 +8,11 @@ import socket
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from queue import SimpleQueue
 from threading import Thread
 from typing import Any
 
@@ -42,7 +42,8 @@ def serving(opener: Opener, slots: int = SLOTS) -> Iterator[str]:
 
     Args:
         opener: called there, for the network; it has to be picklable.
-        slots: clips in work at once, each on a CUDA stream of its own.
+        slots: clips in work at once, each by a thread and on a CUDA stream that last as long as the
+            server; clients wait their turn in the order that they asked.
 
     Raises:
         UsageError, ShapeError, ValueError: the opener's own.
@@ -135,18 +136,19 @@ class _Memory:
 
 
 class _Server:
-    """Answers clients, each in a thread of its own, of which ``slots`` compute at once."""
+    """Answers clients: each is heard by a thread of its own, and ``slots`` others compute.
+
+    These stay the same, whoever asks: cuDNN's handles and PyTorch's caches of its plans belong to
+    a thread, so that each new one begins anew, with memory of its own on the GPU.
+    """
 
     def __init__(self, network: DepthEstimator, slots: int) -> None:
-        import torch
-
         self._network = network
-        self._slots: SimpleQueue[Any] = SimpleQueue()
-        on_gpu = device() == "cuda"
-        for _ in range(slots):
-            self._slots.put(torch.cuda.stream(torch.cuda.Stream()) if on_gpu else nullcontext())
-        if on_gpu:
+        if device() == "cuda":
+            import torch
+
             torch.cuda.synchronize()  # weights were put there on another stream
+        self._computing = ThreadPoolExecutor(slots, "depth", initializer=_begin_computing)
         self._clients: list[tuple[Thread, socket.socket]] = []
 
     def greet(self, client: socket.socket) -> None:
@@ -158,13 +160,14 @@ class _Server:
 
     def close(self) -> None:
         """Let every thread finish what it computes: the interpreter may not end beneath it."""
-        for thread, client in self._clients:
+        for _, client in self._clients:
             with suppress(OSError):  # gone already
                 client.shutdown(socket.SHUT_RDWR)
+        self._computing.shutdown(cancel_futures=True)  # nobody is there for what has not begun
+        for thread, _ in self._clients:
             thread.join()
 
     def _attend(self, client: socket.socket) -> None:
-        device()  # torch counts the threads of each thread apart
         with client, _Memory() as memory:
             try:
                 while True:
@@ -197,12 +200,8 @@ class _Server:
         robot = None
         if "robot" in views:
             robot = RobotView(views["robot"], views[_POSES])
-        slot = self._slots.get()
-        try:
-            with slot:
-                estimate = self._network(views["rgb"], views.get("K"), robot)
-        finally:
-            self._slots.put(slot)
+        K = views.get("K")
+        estimate = self._computing.submit(self._network, views["rgb"], K, robot).result()
         for name, array in (("depth", estimate.depth), ("confidence", estimate.confidence)):
             np.copyto(views[name], array, casting="no")
         return {
@@ -210,3 +209,11 @@ class _Server:
             "provenance": str(estimate.provenance),
             "told": estimate.told,
         }
+
+
+def _begin_computing() -> None:
+    """What a thread needs of its own: torch counts each one's threads, and names its stream."""
+    if device() == "cuda":
+        import torch
+
+        torch.cuda.set_stream(torch.cuda.Stream())

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from multiprocessing import active_children, get_context
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("timm")
 
-from depth_stubs import Stub, die, order, refuse, tiny
+from depth_stubs import Signing, Stub, die, order, refuse, tiny
 
 from reconstruction.depth import RobotView
 from reconstruction.depth.pointmap.checkpoint import save_checkpoint
@@ -88,6 +89,24 @@ def test_several_clients_get_each_their_own(stub):
 
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(ask, range(6)))
+
+
+def test_the_same_few_threads_compute_for_all_clients(tmp_path):
+    def ask(number):
+        served = ServedDepth(address)
+        for turn in range(3):
+            rgb = clip(1 + turn, 8 + number, 8)
+            assert_same(served(rgb, K), Stub()(rgb, K))
+        served.close()
+
+    with serving(partial(Signing, tmp_path), slots=2) as address:
+        seen = []
+        for _ in range(2):  # other clients, later
+            with ThreadPoolExecutor(16) as pool:
+                list(pool.map(ask, range(16)))
+            seen.append({path.name for path in tmp_path.iterdir()})
+    assert len(seen[0]) == 2
+    assert seen[1] == seen[0]
 
 
 def test_clips_are_in_work_at_once(stub):
@@ -170,6 +189,53 @@ def test_clients_that_die_leave_nothing(stub):
     assert client.exitcode == 1
     assert in_time(lambda: descriptors(server) == before)
     served(clip(), None)
+
+
+def ask_order_and_die(address, name):
+    Thread(target=ServedDepth(address), args=(order(name), None), daemon=True).start()
+    time.sleep(0.5)
+    os._exit(1)
+
+
+def test_a_client_that_dies_while_it_waits_takes_no_slot_with_it(tmp_path):
+    others = set(active_children())
+    with serving(partial(Stub, tmp_path), slots=2) as address:
+        (server,) = (child.pid for child in set(active_children()) - others)
+        served = ServedDepth(address)
+        served(clip(), None)
+        before = descriptors(server)
+        # Each is in work until two are: the second one's client is alive.
+        client = get_context("spawn").Process(target=ask_order_and_die, args=(address, "meet"))
+        client.start()
+        client.join()
+        assert client.exitcode == 1
+        assert len(list(tmp_path.iterdir())) == 1
+        served(order("meet"), None)
+        assert in_time(lambda: descriptors(server) == before)
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda _: ServedDepth(address)(clip(), None), range(4)))
+
+
+def test_a_server_that_is_asked_to_end_begins_nothing_new():
+    lost = []
+
+    def ask():
+        try:
+            ServedDepth(address)(order("rest"), None)
+        except ServerLost as error:
+            lost.append(error)
+
+    clients = [Thread(target=ask) for _ in range(30)]
+    with serving(Stub, slots=1) as address:
+        for client in clients:
+            client.start()
+        time.sleep(0.5)
+        began = time.monotonic()
+    took = time.monotonic() - began
+    for client in clients:
+        client.join()
+    assert took < 5  # one clip rests 1 s
+    assert len(lost) > 25
 
 
 PARENT = """
