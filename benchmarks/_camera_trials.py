@@ -41,8 +41,6 @@ LEVELS: dict[str, tuple[float, ...]] = {
     "width": (64, 96, 128, 192),
     "shipped": (0.0,),
 }
-# By matting, as builds do, and by the learned localiser (`camera.outlines=network`).
-SOLVERS = ("solver", "network")
 PEERS = ("icp", "silhouette", "silhouette_true")
 # Of a guess at the focal length: how wrong it is (log, one sigma), and what the solver is told.
 FOCAL_ERROR, FOCAL_SIGMA = 0.1, 0.15
@@ -58,7 +56,7 @@ class Trial:
     Attributes:
         setting: what is varied, a key of `LEVELS`.
         level: how far: deg of the start's error, frames, scale of motion, or width in pixels.
-        method: in `SOLVERS` or `PEERS`.
+        method: "solver", or one of `PEERS`.
     """
 
     setting: str
@@ -86,7 +84,7 @@ def trials(
             for setting in settings:
                 for level in LEVELS[setting]:
                     for method in methods:
-                        if method in SOLVERS or setting == "start":
+                        if method == "solver" or setting == "start":
                             yield Trial(setting, level, method, source, seed)
 
 
@@ -96,7 +94,7 @@ def run_trial(trial: Trial, cache: Path) -> dict[str, Any]:
     begun = time.perf_counter()
     if trial.setting == "shipped":
         outcome: dict[str, Any] = {"poses": _shipped(clip, trial.seed)}
-    elif trial.method in SOLVERS:
+    elif trial.method == "solver":
         outcome = _solved(clip, trial)
     else:
         pose = _peer(trial.method, clip, start_pose(clip, trial))
@@ -190,13 +188,7 @@ def _solved(clip: CameraClip, trial: Trial) -> dict[str, Any]:
         K[:2, 2] = clip.K[:2, 2]
     masks = DegradedMasks(clip, trial.seed) if trial.setting == "masks" else None
     solution = solve_camera(
-        [problem_of(clip)],
-        K,
-        spread=spread,
-        starts=starts,
-        seed=trial.seed,
-        masks=masks,
-        network=trial.method == "network",
+        [problem_of(clip)], K, spread=spread, starts=starts, seed=trial.seed, masks=masks
     )
     quality = {name: _plain(value) for name, value in solution.quality.items()}
     covariance = solution.covariance
@@ -241,8 +233,8 @@ def _plain(value: Any) -> float | None:
 def _code(method: str) -> str:
     """Of what a method's results depend on, beside the clips."""
     folder = _ROOT / "reconstruction/camera"
-    files = sorted([*folder.glob("*.py"), *folder.glob("*.safetensors")])
-    if method not in SOLVERS:
+    files = sorted(folder.glob("*.py"))
+    if method != "solver":
         files = [_ROOT / "benchmarks/_camera_peers.py"]
     digest = hashlib.sha256()
     films = (_ROOT / f"benchmarks/_{name}.py" for name in ("camera_film", "degraded_masks"))

@@ -32,7 +32,6 @@ def main() -> None:
     parse = parser(__doc__)
     parse.add_argument("--data", required=True, help="the sample's folder")
     parse.add_argument("--lens", action="store_true", help="with the whole view's focal length")
-    parse.add_argument("--outlines", choices=("matting", "network"), default="matting")
     args = parse.parse_args()
     machine = print_header("One camera from two halves of its frames")
     source = open_source("droid", args.data)
@@ -41,7 +40,7 @@ def main() -> None:
         for episode in (source.read(ref, split, None) for ref in refs):
             for name, stream in episode.cameras.items():
                 if "wrist" not in name:
-                    compared = _compared(episode, stream, args.lens, args.outlines == "network")
+                    compared = _compared(episode, stream, args.lens)
                     rows.append({"episode": episode.id, "camera": name, **compared})
                     print(rows[-1], flush=True)
     for kind, chosen in (
@@ -53,13 +52,11 @@ def main() -> None:
     write_json(args.json, {"machine": machine, "views": rows})
 
 
-def _compared(
-    episode: Episode, stream: CameraStream, one_lens: bool, network: bool
-) -> dict[str, object]:
+def _compared(episode: Episode, stream: CameraStream, one_lens: bool) -> dict[str, object]:
     steps = np.arange(len(episode))
     odd = steps // _BLOCK % 2 == 1
-    K = _solved(episode, stream, steps, network).K if one_lens else None
-    first, second = (_solved(episode, stream, steps[half], network, K) for half in (~odd, odd))
+    K = _solved(episode, stream, steps).K if one_lens else None
+    first, second = (_solved(episode, stream, steps[half], K) for half in (~odd, odd))
     a, b = first.base_from_camera, second.base_from_camera
     known = a is not None and b is not None
     return {
@@ -74,7 +71,6 @@ def _solved(
     episode: Episode,
     stream: CameraStream,
     steps: NDArray[np.int64],
-    network: bool,
     lens: NDArray[np.floating] | None = None,
 ) -> CameraSolution:
     log = episode.robot
@@ -90,7 +86,7 @@ def _solved(
     K, spread = lens_of("droid", stream.size(), None, CameraConfig())
     if lens is not None:
         K, spread = lens, 0.0
-    return solve_camera([problem], K, spread=spread, network=network)
+    return solve_camera([problem], K, spread=spread)
 
 
 if __name__ == "__main__":

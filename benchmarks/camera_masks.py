@@ -35,7 +35,6 @@ def main() -> None:
     parse = parser(__doc__)
     parse.add_argument("--data", required=True, help="the sample's folder")
     parse.add_argument("--picture", type=Path)
-    parse.add_argument("--outlines", choices=("matting", "network"), default="matting")
     args = parse.parse_args()
     machine = print_header("Solved cameras against hand-drawn masks")
     source = open_source("droid", args.data)
@@ -52,9 +51,8 @@ def main() -> None:
             robot, stream.decode, stream.size(), log.joints, log.gripper, episode.time
         )
         K, spread = lens_of("droid", stream.size(), None, CameraConfig())
-        network = args.outlines == "network"
         began = time.process_time()
-        solution = solve_camera([problem], K, spread=spread, network=network)
+        solution = solve_camera([problem], K, spread=spread)
         seconds = time.process_time() - began
         row = {
             "episode": identity.rsplit("/", 1)[-1],

@@ -152,12 +152,10 @@ def solve_alone(
     K, spread = lens_of(episode.source, stream.size(), shipped, config)
     still = still_sections(problem)
     base = base_motion(episode)
-    masks, network = masks_of(config), config.outlines == "network"
+    masks = masks_of(config)
     if base is not None and base.moved:
         spans = base.standing(still.sections)
-        riding = solve_riding(
-            problem, spans, K, spread=spread, seed=config.seed, masks=masks, network=network
-        )
+        riding = solve_riding(problem, spans, K, spread=spread, seed=config.seed, masks=masks)
         return replace(choice_of(riding), shipped=shipped)
     starts: list[Floats] = []
     scores: dict[str, float | None] = {}
@@ -168,25 +166,12 @@ def solve_alone(
         scores = score_pose([longest], shipped.K, shipped.base_from_camera, masks=masks)
     if still.jumps:
         found = solve_sections(
-            problem,
-            still,
-            K,
-            spread=spread,
-            starts=starts,
-            seed=config.seed,
-            masks=masks,
-            network=network,
+            problem, still, K, spread=spread, starts=starts, seed=config.seed, masks=masks
         )
         choice = _choice_of_sections(found)
     else:
         solution = solve_camera(
-            [problem],
-            K,
-            spread=spread,
-            starts=starts,
-            seed=config.seed,
-            masks=masks,
-            network=network,
+            [problem], K, spread=spread, starts=starts, seed=config.seed, masks=masks
         )
         choice = choice_of(solution)
     return replace(choice, shipped=shipped, shipped_quality=scores)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from pipeline.lineage import CODE_FOLDERS, with_weights
+from pipeline.lineage import CODE_FOLDERS
 
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -23,8 +23,7 @@ def code_of(roots: tuple[str, ...], alone: tuple[str, ...] = (), base: Path = _R
 
 
 def files_of(roots: tuple[str, ...], alone: tuple[str, ...] = (), base: Path = _ROOT) -> list[Path]:
-    """The source files of modules, and of all that they import, at their top or within functions,
-    and weights that lie beside one by its name.
+    """The source files of modules, and of all that they import, at their top or within functions.
 
     Args:
         roots: dotted names; a package stands for all of its modules.
@@ -42,7 +41,7 @@ def files_of(roots: tuple[str, ...], alone: tuple[str, ...] = (), base: Path = _
             found.add(path)
             waiting += _imported(path, base)
     found.update(path for name in alone for path in _modules(name, base))
-    return sorted(path for source in found for path in with_weights(source))
+    return sorted(found)
 
 
 def _modules(name: str, base: Path) -> list[Path]:

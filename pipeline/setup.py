@@ -198,10 +198,7 @@ def _solve_together(
 
     K, spread = lens_of(source, problems[0].size, None, config)
     masks = masks_of(config)
-    network = config.outlines == "network"
-    solution = solve_camera(
-        problems, K, spread=spread, seed=config.seed, masks=masks, network=network
-    )
+    solution = solve_camera(problems, K, spread=spread, seed=config.seed, masks=masks)
     choice = choice_of(solution)
     choice = replace(choice, why=f"{choice.why}; {len(problems)} episodes of one setup together")
     if choice.calibration is None:

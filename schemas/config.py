@@ -185,11 +185,6 @@ class CameraConfig(_Part):
         0.05, ge=0, le=0.5, description="relative deviation of ``focal``; 0: it is exact"
     )
     masks: MasksConfig = MasksConfig()
-    outlines: Literal["matting", "network"] = Field(
-        "matting",
-        description="by what a static camera's last steps find them; network: learned from twins, "
-        "better there, and not on real DROID",
-    )
     seed: int = Field(0, description="of the search")
 
 

@@ -36,10 +36,6 @@ _SHAKES, _SHAKE = 2, 0.04
 # Colours alone end up to four pixels off where the robot is close: matting has some way to go.
 _TO_PIXEL = [*[Round(4, 12, 120)] * 2, Round(COARSE, 12, 150, matte=True, most=32)]
 _TO_SUBPIXEL = [Round(FINE, 24, 250, matte=True, most=16)]
-# The network learned from pictures as they are. Of a synthetic disc made five times as large it
-# says 0.4 pixels too much, of one twice as large 0.2.
-_BY_NETWORK = [Round(1.5, 24, 150, net=True, most=5)]
-_MOST_ENLARGED = 1.5
 # Where masks alone lead from there is taken where images confirm it better; where they confirm it
 # much worse, the masks are of something else.
 _BY_MASKS = [Round(reach, 12, 120, images=False) for reach in (20, 20, 14, 10, 7, 4)]
@@ -100,14 +96,12 @@ def find_camera(
     starts: Sequence[Floats],
     rng: np.random.Generator,
     masks: MaskBackend | None = None,
-    network: bool = False,
 ) -> Found:
     """Search, follow what is found, and search again where no two starts end together.
 
     Args:
         starts: base_from_camera (4, 4) that are followed beside the search's.
         masks: asked about the best alone, and only then: where starts end is theirs.
-        network: see `solve_camera`; not for frames that were enlarged.
     """
     centre = np.concatenate([ee_poses(p.robot, p.joints)[:, :3, 3] for p in problems]).mean(0)
     for attempt in range(_ATTEMPTS):
@@ -117,8 +111,7 @@ def find_camera(
         begun = [Estimate(np.asarray(start)) for start in given]
         begun += [Estimate(p, float(z)) for p, z in zip(found.poses, found.log_zoom, strict=True)]
         if attempt == 0:
-            watched = _watched(problems)
-            trail = _Trail(frames, lens, rng, found.scorer, watched, network)
+            trail = _Trail(frames, lens, rng, found.scorer, _watched(problems))
         distinct = trail.distinct(begun)[: _CANDIDATES + len(given)]
         if len(distinct) < AGREEING + len(given):
             # All that was found looks alike: what is furthest off in space is another start.
@@ -161,7 +154,6 @@ class _Trail:
     rng: np.random.Generator
     scorer: FlowScorer
     points: Floats
-    network: bool
     tried: list[Candidate] = field(default_factory=list)
     ends: dict[Candidate, Candidate] = field(default_factory=dict)
 
@@ -193,9 +185,9 @@ class _Trail:
             end, agreeing = self._led(end, agreeing, masks)
         final = end.estimate
         if final.covariance is not None:
-            asked = self.network and self.frames.enlarged <= _MOST_ENLARGED
-            rounds = _BY_NETWORK if asked else _TO_SUBPIXEL
-            final = refine(self.frames, final, self.lens.K, self.lens.spread, rounds, self.rng)
+            final = refine(
+                self.frames, final, self.lens.K, self.lens.spread, _TO_SUBPIXEL, self.rng
+            )
         if final.covariance is not None:
             final = with_tracks(self.frames, final, self.lens.K)
         self.frames.shares = None

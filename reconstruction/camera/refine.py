@@ -14,8 +14,6 @@ from reconstruction.camera.backdrop import Backdrop
 from reconstruction.camera.contours import Lines, contour_lines
 from reconstruction.camera.frames import FrameSet
 from reconstruction.camera.mask_lines import join_masks
-from reconstruction.camera.outline_net import learned_offsets
-from reconstruction.camera.strips import take_strips
 from robo4d.geometry import invert, make_pose, transform
 
 Floats = NDArray[np.floating]
@@ -36,10 +34,6 @@ _CORRELATION, _LINK_ERROR = 3.0, 0.003
 # for a quarter) the first left twins' cameras nearest the truth; with none, a base's shadow held
 # one 1.2 degrees off.
 _CELL, _SAME_PLACE = 3.0, 0.1
-# The learned localiser knows shading, so that insets are smaller, and lines and links err less
-# together: errors of 19 DROID twins are 0.8 of their deviations, of RT-1's and Bridge's less.
-_NET_INSET_SPREAD, _NET_SAME_PLACE = 0.15, 0.3
-_NET_CORRELATION, _NET_LINK_ERROR = 2.0, 0.002
 # Of a gripper that rides along no joint errs, only what its model says of it: by so much, places of
 # the same mount in six real DROID setups scatter (2.8 mm) about as much as they claim.
 _GRIPPER_ERROR = 0.0004
@@ -49,7 +43,7 @@ _TUKEY = 3.0  # in standard deviations
 # Lines that cannot tell pull an offset to zero, and robust weights fall for lines that move: steps
 # from afar and by matting go about half the way (measured on twins), and are made longer.
 _FAR, _HASTE, _MATTE_HASTE = 5.0, 1.6, 1.5
-_NEAR_MARGIN = 3  # pixels off at most when matting or the network begins, for the backdrop
+_MATTE_MARGIN = 3  # pixels off at most when matting begins, for the backdrop
 # Steps after which it is asked whether the camera still moves, by more than so many standard
 # deviations, and before which it is not.
 _CHECKED, _LEAST, _STILL = 4, 8, 0.3
@@ -92,7 +86,6 @@ class Round:
         most: steps; it is over earlier once four in a row moved the camera by less than can be
             known of it, after eight.
         images: what images say is taken, and not only learned masks.
-        net: by the learned localiser, for what is within ``reach``.
     """
 
     reach: float
@@ -101,12 +94,6 @@ class Round:
     matte: bool = False
     most: int = 1
     images: bool = True
-    net: bool = False
-
-    @property
-    def near(self) -> bool:
-        """Whether contours inside the robot are of use, and a backdrop close around it."""
-        return self.matte or self.net
 
 
 def refine(
@@ -126,16 +113,16 @@ def refine(
         known: evidence beside the outline.
     """
     backdrop: Backdrop | None = None
-    was_near = False
+    by_matte = False
     for turn in rounds:
         before = estimate
         for step in range(1, turn.most + 1):
             frames.set_late(estimate.late)
             lens = zoomed(K, estimate.log_zoom)
-            # Once from afar and once from near: some pixels more or less make no difference.
-            if not frames.on_hand and (backdrop is None or turn.near > was_near):
-                margin = _NEAR_MARGIN if turn.near else round(turn.reach)
-                backdrop, was_near = frames.backdrop(lens, estimate.pose, margin), turn.near
+            # Once from afar and once for matting: some pixels more or less make no difference.
+            if not frames.on_hand and (backdrop is None or turn.matte > by_matte):
+                margin = _MATTE_MARGIN if turn.matte else round(turn.reach)
+                backdrop, by_matte = frames.backdrop(lens, estimate.pose, margin), turn.matte
             estimate = _stepped(frames, estimate, lens, spread, turn, rng, known, backdrop)
             if estimate.covariance is None:
                 return estimate
@@ -159,19 +146,15 @@ def _stepped(
     evenly = np.linspace(0, len(frames) - 1, min(turn.frames, len(frames)))
     chosen = np.unique(evenly.round().astype(int))
     depth, part = frames.rendered(chosen, lens, estimate.pose)
-    lines = contour_lines(depth, part, turn.lines, rng, inner=turn.near)
+    lines = contour_lines(depth, part, turn.lines, rng, inner=turn.matte)
     if len(lines) < _FEWEST:
         return replace(estimate, covariance=None)
     images = frames.images[chosen]
-    if turn.net:
-        strips = take_strips(images, lines, depth, part, lens[0, 0], estimate.pose, backdrop)
-        offset, weight = learned_offsets(strips)
-        scale = turn.reach
-    elif not turn.matte:
+    if not turn.matte:
         shares = colour_shares(images, part, frames.velocity.shape[1])
         offset, variance = region_offsets(images, lines, shares, turn.reach, backdrop)
         scale = _TUKEY * max(1.4826 * float(np.median(np.abs(offset))), 0.7)
-        weight = 1 / (variance + 0.3)
+        weight: Floats = 1 / (variance + 0.3)
     else:
         offset, weight = matte_offsets(images, lines, turn.reach, backdrop)
         scale = turn.reach
@@ -180,18 +163,16 @@ def _stepped(
     if frames.shares is not None:
         weight = weight * turn.images
         offset, weight = join_masks(offset, weight, frames.shares[chosen], lines, turn.reach)
-    weight /= (_NET_CORRELATION if turn.net else _CORRELATION) ** 2
+    weight /= _CORRELATION**2
     if not frames.on_hand:
-        shared = _NET_SAME_PLACE if turn.net else _SAME_PLACE
-        weight /= 1 + shared * (_at_one_place(lines) - 1)
+        weight /= 1 + _SAME_PLACE * (_at_one_place(lines) - 1)
     if weight.sum() < 1e-6:
         return replace(estimate, covariance=None)
     rows = _rows(lines, lens, estimate.pose, frames.velocity[chosen])
     haste = _MATTE_HASTE if turn.matte else _HASTE if turn.reach > _FAR else 1.0
-    spreads = spread, _NET_INSET_SPREAD if turn.net else _INSET_SPREAD
-    estimate, inverse = _step(estimate, rows, offset, weight, spreads, frames.dt, haste, known)
+    estimate, inverse = _step(estimate, rows, offset, weight, spread, frames.dt, haste, known)
     # On the hand a link's error is the same in all frames.
-    moment, error = lines.frame, _NET_LINK_ERROR if turn.net else _LINK_ERROR
+    moment, error = lines.frame, _LINK_ERROR
     if frames.on_hand:
         moment, error = np.zeros_like(lines.frame), _GRIPPER_ERROR
     moved = _moved(moment, lines.link, rows, weight)
@@ -265,19 +246,20 @@ def _step(
     rows: Floats,
     offset: Floats,
     weight: Floats,
-    spreads: tuple[float, float],
+    zoom: float,
     dt: float,
     haste: float,
     known: Known | None,
 ) -> tuple[Estimate, Floats]:
-    """``haste`` times a step of weighted least squares with priors on all but the pose (``spreads``
-    of the focal length's logarithm and of insets in pixels), and its information's inverse (C, C).
+    """``haste`` times a step of weighted least squares with priors on all but the pose.
+
+    Also the inverse (C, C) of its information.
     """
     columns = rows.shape[1]
     spread = np.full(columns, np.inf)
-    spread[_ZOOM] = spreads[0] or 1e-6
+    spread[_ZOOM] = zoom or 1e-6
     spread[_LATE] = LATE_SPREAD * dt
-    spread[_COLUMNS:] = spreads[1]
+    spread[_COLUMNS:] = _INSET_SPREAD
     now = np.zeros(columns)
     now[_ZOOM], now[_LATE] = estimate.log_zoom, estimate.late
     information = rows.T @ (weight[:, None] * rows) + np.diag(spread**-2.0)

@@ -92,12 +92,11 @@ def solve_sections(
     starts: Sequence[Floats] = (),
     seed: int = 0,
     masks: MaskBackend | None = None,
-    network: bool = False,
 ) -> SectionedSolution:
     """Solve each still section by itself, the longest first: the lens that it finds is all others'.
 
     Args:
-        K, spread, starts, seed, masks, network: as `solve_camera` takes them.
+        K, spread, starts, seed, masks: as `solve_camera` takes them.
     """
     spans = stillness.sections
     solutions: dict[int, CameraSolution] = {}
@@ -108,9 +107,7 @@ def solve_sections(
             solutions[i] = CameraSolution(None, None, None, 0.0, "reject", why)
             continue
         part = part_of(problem, first, past)
-        found = solve_camera(
-            [part], K, spread=spread, starts=starts, seed=seed, masks=masks, network=network
-        )
+        found = solve_camera([part], K, spread=spread, starts=starts, seed=seed, masks=masks)
         if found.verdict != "reject" and found.K is not None:
             K, spread = found.K, 0.0
         solutions[i] = found
@@ -150,7 +147,6 @@ def solve_riding(
     spread: float = 0.0,
     seed: int = 0,
     masks: MaskBackend | None = None,
-    network: bool = False,
 ) -> CameraSolution:
     """Solve a camera that rides on a robot's moving base, where the base stands still longest.
 
@@ -158,13 +154,12 @@ def solve_riding(
 
     Args:
         spans: (first, past) steps over which the base stands still.
-        K, spread, seed, masks, network: as `solve_camera` takes them.
+        K, spread, seed, masks: as `solve_camera` takes them.
     """
     first, past = max(spans, key=lambda span: span[1] - span[0], default=(0, 0))
     if past - first < LEAST_STEPS:
         why = f"the base moves, and stands still for {past - first} steps; {LEAST_STEPS} are needed"
         return CameraSolution(None, None, None, 0.0, "reject", why)
-    part = part_of(problem, first, past)
-    found = solve_camera([part], K, spread=spread, seed=seed, masks=masks, network=network)
+    found = solve_camera([part_of(problem, first, past)], K, spread=spread, seed=seed, masks=masks)
     where = f"the base moves; solved where it stands, steps {first} to {past - 1}"
     return replace(found, why=f"{where}; {found.why}")

@@ -68,7 +68,6 @@ def solve_camera(
     seed: int = 0,
     renderer: RobotRasterizer | None = None,
     masks: MaskBackend | None = None,
-    network: bool = False,
 ) -> CameraSolution:
     """Solve base_from_camera, and the focal length where it is not known.
 
@@ -81,7 +80,6 @@ def solve_camera(
             trusted: each is scored like any other.
         renderer: one of the problems' robot at ``working_size``; made here if not given.
         masks: shows where the robot is, near a pose that was found: evidence beside the images.
-        network: the last steps ask the learned localiser where outlines are, and not matting.
     """
     # A clip without a step held back is no use, and would be in the way.
     problems = [problem for problem in problems if len(problem.held_back())]
@@ -91,7 +89,7 @@ def solve_camera(
         return _nothing(f"images of {problems[0].size} pixels are too narrow")
     lens = Lens(_at_working_size(problems[0], K), spread)
     renderer = renderer or RobotRasterizer(problems[0].robot, *problems[0].working_size)
-    return _solve(problems, lens, starts, seed, renderer, masks, network)
+    return _solve(problems, lens, starts, seed, renderer, masks)
 
 
 def score_pose(
@@ -122,7 +120,6 @@ def _solve(
     seed: int,
     renderer: RobotRasterizer,
     masks: MaskBackend | None,
-    network: bool,
 ) -> CameraSolution:
     rng = np.random.default_rng(seed)
     firsts = [solving_pairs(problem, -(-_PAIRS // len(problems))) for problem in problems]
@@ -135,7 +132,7 @@ def _solve(
         return _nothing(why)
     share = -(-_FRAMES // len(problems))
     frames = FrameSet(problems, [diverse_steps(p, p.solving(), share) for p in problems], renderer)
-    found = find_camera(problems, frames, pairs, lens, starts, rng, masks, network)
+    found = find_camera(problems, frames, pairs, lens, starts, rng, masks)
     final = found.estimate
     if final.covariance is None:
         return _nothing("the robot was not found in view")

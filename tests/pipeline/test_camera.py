@@ -87,8 +87,8 @@ def test_a_hand_camera_of_unknown_lens_is_left_alone():
 def test_a_configured_network_is_opened_and_handed_to_the_solver(monkeypatch):
     asked = {}
 
-    def solve(*_, masks, network, **__):
-        asked.update(masks=masks, network=network)
+    def solve(*_, masks, **__):
+        asked["masks"] = masks
         return CameraSolution(None, None, None, 0.0, "reject", "as told")
 
     monkeypatch.setattr(reconstruction.camera, "solve_camera", solve)
@@ -104,9 +104,6 @@ def test_a_configured_network_is_opened_and_handed_to_the_solver(monkeypatch):
     for masks, wanted in ((MasksConfig(), None), (MasksConfig(backend="sam", model="a/b"), "a/b")):
         choose_camera(episode, view, None, motion, None, CameraConfig(masks=masks))
         assert asked["masks"] == (wanted and f"opened {wanted}")
-        assert not asked["network"]
-    choose_camera(episode, view, None, motion, None, CameraConfig(outlines="network"))
-    assert asked["network"]
 
 
 def test_other_weights_make_other_shards(monkeypatch, tmp_path):

@@ -70,7 +70,7 @@ def choose(monkeypatch):
     def run(stillness, solutions, **how):
         calls = []
 
-        def solve(problems, K, *, spread, starts=(), seed=0, masks=None, network=False):
+        def solve(problems, K, *, spread, starts=(), seed=0, masks=None):
             (problem,) = problems
             steps = problem.decode(np.arange(len(problem)))
             calls.append((int(steps[0]), int(steps[-1]) + 1, K[0, 0], spread))

@@ -99,7 +99,7 @@ def solve(monkeypatch):
         def place(problem):
             return int(problem.decode(np.arange(1))[0, 0, 0, 0])
 
-        def solve_camera(problems, K, *, spread, seed, masks, network):
+        def solve_camera(problems, K, *, spread, seed, masks):
             places = [place(problem) for problem in problems]
             asked.append(places)
             most = max(places, key=places.count)
