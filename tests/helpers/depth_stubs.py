@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 import os
 import threading
 import time
@@ -95,6 +97,39 @@ class Signing(Stub):
         (self.folder / str(threading.get_native_id())).touch()
         time.sleep(0.02)
         return super().__call__(rgb, K, robot)
+
+
+class Scene:
+    """A network that sees a wall behind the robot, whose depth it says as it is told.
+
+    Args:
+        dies_at: the question that its process dies of, from 1; None: none.
+    """
+
+    def __init__(self, dies_at=None):
+        self._dies_at, self._asked = dies_at, itertools.count(1)
+
+    def __call__(self, rgb, K, robot=None):
+        if next(self._asked) == self._dies_at:
+            os._exit(1)
+        depth = 1.5 + rgb[..., 0].astype(np.float32) / 1000
+        if robot is not None:
+            depth = np.where(robot.depth > 0, robot.depth, depth).astype(np.float32)
+        return DepthEstimate(
+            depth, np.full(depth.shape, 255, np.uint8), "scaled", Provenance.ESTIMATED, False
+        )
+
+
+def open_scene(opener, dies_at):
+    """Call the local engine's opener where what it opens is a `Scene`; for a process of its own."""
+    import jobs.local
+
+    def opened(_):
+        logging.getLogger("robo4d.tests").info("a scene is open")
+        return Scene(dies_at)
+
+    jobs.local.open_network = opened
+    return opener()
 
 
 def order(name):
