@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import resource
 import threading
 import time
 from dataclasses import dataclass
@@ -154,6 +155,12 @@ def open_late(folder):
 def die():
     """An opener that memory does not suffice for."""
     os._exit(1)
+
+
+def cramped():
+    """An opener that leaves its process 40 descriptors."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+    return Stub()
 
 
 def tiny(path):

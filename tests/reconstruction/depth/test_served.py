@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from multiprocessing import active_children, get_context
 from pathlib import Path
@@ -19,6 +20,7 @@ from depth_stubs import (
     Stub,
     ask_and_die,
     begun,
+    cramped,
     die,
     fail,
     in_time,
@@ -346,6 +348,20 @@ def test_odd_questions_are_refused(stub, arrays):
 @pytest.mark.parametrize("packet", [b"{", b"[]", b"\xff" * 70_000])
 def test_what_is_no_question_is_refused(stub, packet):
     assert "error" in asked(stub, packet)
+
+
+def test_a_server_without_descriptors_goes_on_when_others_leave():
+    others = set(active_children())
+    with serving(cramped) as address, ExitStack() as stack:
+        (server,) = (child.pid for child in set(active_children()) - others)
+        for _ in range(50):
+            client = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            stack.enter_context(client).connect(address)
+        assert in_time(lambda: descriptors(server) >= 40)
+        stack.close()
+        # Until the others' are closed there may be none for its memory.
+        assert in_time(lambda: descriptors(server) < 30)
+        ServedDepth(address)(clip(), None)
 
 
 def test_a_goodbye_with_a_file_leaves_no_descriptor(stub):
