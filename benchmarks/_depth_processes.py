@@ -33,7 +33,7 @@ def workers_of(environments: Sequence[Mapping[str, str]]) -> Iterator[list[Conne
             # No clips among the arguments: more than a pipe holds (64 KB), and the start waits
             # until the new process has imported all, so that they start one after another.
             process = context.Process(target=_serve, args=(there,), daemon=True)
-            with _environment(environment):
+            with _changed(environment):
                 process.start()
             there.close()  # so that a dead worker's end is closed
             started.append(process)
@@ -51,7 +51,7 @@ def workers_of(environments: Sequence[Mapping[str, str]]) -> Iterator[list[Conne
 
 
 @contextmanager
-def _environment(changes: Mapping[str, str]) -> Iterator[None]:
+def _changed(changes: Mapping[str, str]) -> Iterator[None]:
     kept = dict(os.environ)
     os.environ.update(changes)
     try:
@@ -62,7 +62,7 @@ def _environment(changes: Mapping[str, str]) -> Iterator[None]:
 
 
 def _serve(orders: Connection) -> None:
-    # Imported here: this process needs no torch, whose import would hold up the start of the rest.
+    # Imported here: this process needs none of it, and its import would hold up the start.
     from benchmarks._depth_worker import serve
 
     serve(orders)
@@ -77,10 +77,25 @@ def ready(workers: list[Connection], patience: float) -> list[Connection]:
             assert isinstance(one, Connection)
             try:
                 one.recv()
-            except EOFError as error:
+            except (EOFError, ConnectionResetError) as error:
                 raise RuntimeError("a worker died as it started; see what it said") from error
             there.append(one)
     return there
+
+
+def end(worker: Connection, patience: float) -> None:
+    """Let a worker end, and wait until it has.
+
+    Raises:
+        RuntimeError: it has not after ``patience``, in s.
+    """
+    try:
+        worker.send(None)
+        if worker.poll(patience):
+            worker.recv()
+    except (EOFError, OSError):
+        return
+    raise RuntimeError(f"a worker that was to end is there after {patience:g} s")
 
 
 def ask(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import traceback
 from collections import Counter
@@ -9,30 +10,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 import reconstruction.lift as lift
 from benchmarks._depth_clips import StageClip
-from benchmarks.depth_speed import forward_seconds
 from reconstruction.checkpoint import device
 from reconstruction.depth import DepthEstimate, DepthEstimator, RobotView
-from reconstruction.depth.pointmap.estimator import (
-    PointmapDepth,
-    open_pointmap,
-    untrained_pointmap,
-)
-from reconstruction.depth.pointmap.network import NetworkConfig
 from reconstruction.depth.served.client import ServedDepth
 from robo4d.sample import encode_sample
 from robots.models import get_robot
 from robots.rasterizer import RobotRasterizer
 from robots.render import RobotRenderer
 from schemas.episode import Provenance
+
+if TYPE_CHECKING:  # torch and timm: workers of a server do without
+    from reconstruction.depth.pointmap.estimator import PointmapDepth
 
 # Of a batch's forward pass, after three unmeasured ones.
 _RUNS = 20
@@ -100,7 +96,12 @@ class Stage:
             self._renderer.close()
         if isinstance(self._network, ServedDepth):
             self._network.close()
+            return
         del self._network
+        import torch
+
+        from reconstruction.depth.pointmap.estimator import open_pointmap
+
         open_pointmap.cache_clear()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -133,7 +134,8 @@ class Stage:
     def run(self, first: int, begin: float, seconds: float) -> dict[str, Any]:
         """Clips done from ``begin`` (time.monotonic()) on for ``seconds``, and what they took.
 
-        The clip at the end counts by the share of its own time that fell within.
+        The clip at the end counts by the share of its own time that fell within. One is done in
+        any case, so that there is something to tell of.
         """
         time.sleep(max(0.0, begin - time.monotonic()))
         self.wall.clear()
@@ -144,11 +146,10 @@ class Stage:
         for name, part in _PARTS.items():
             setattr(lift, name, self._timed(part, kept[name]))
         try:
-            while (now := time.monotonic()) < end:
-                began = now
+            while (began := time.monotonic()) < end or not self.clips:
                 self._timed("all", self.one)(number)
                 took = time.monotonic() - began
-                done += min(1.0, (end - began) / took)
+                done += min(1.0, max(0.0, end - began) / took)
                 number += 1
         finally:
             for name, function in kept.items():
@@ -177,6 +178,10 @@ def bare(
     model: Path | str, batch: int, size: tuple[int, int], batches: Sequence[int]
 ) -> dict[str, Any]:
     """Frames a second of a network's bare forward pass, by frames at once."""
+    import torch
+
+    from benchmarks.depth_speed import forward_seconds
+
     network, where = open_network(model, batch).network, torch.device(device())
     seen = network.size_for(size)
     rates: dict[str, float] = {}
@@ -200,6 +205,11 @@ def open_network(model: Path | str, batch: int) -> PointmapDepth:
     The latter's weights are drawn where they are used: a GPU draws a ViT-L's at once, a core takes
     seconds, and gigabytes.
     """
+    import torch
+
+    from reconstruction.depth.pointmap.estimator import open_pointmap, untrained_pointmap
+    from reconstruction.depth.pointmap.network import NetworkConfig
+
     if isinstance(model, Path):
         return open_pointmap(model, batch=batch)
     with torch.device(device()):
@@ -221,7 +231,8 @@ def _opened(
     laps.append(time.monotonic())
     stage.one(0)
     laps.append(time.monotonic())
-    if server is not None and torch.cuda.is_initialized():
+    torch = sys.modules.get("torch")
+    if server is not None and torch is not None and torch.cuda.is_initialized():
         raise RuntimeError("this process has a CUDA context beside the server's")
     parts = ("network", "renderer", "first_clip")
     return stage, dict(zip(parts, np.diff(laps).tolist(), strict=True))

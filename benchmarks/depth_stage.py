@@ -46,7 +46,7 @@ from typing import Any
 
 from benchmarks._common import cores
 from benchmarks._depth_clips import TWINS, StageClip, make_clips
-from benchmarks._depth_processes import OrderFailed, ask, ready, workers_of
+from benchmarks._depth_processes import OrderFailed, ask, end, ready, workers_of
 from reconstruction.depth import DepthEstimator
 from reconstruction.depth.served.process import SLOTS, serving
 
@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not ready([bare], options.patience):
             raise RuntimeError(f"no process to measure the bare rate in {options.patience:g} s")
         facts = [_bare(bare, model, options) for model in models]
-        bare.send(None)  # its CUDA context ends before another is measured
+        end(bare, options.patience)  # its CUDA context, before another is measured
         for model, known in zip(models, facts, strict=True):
             try:
                 _measure(there, able, model, known, clips, options)
@@ -120,7 +120,7 @@ def _bare(process: Connection, model: Path | str, options: argparse.Namespace) -
 
 
 def _open_served(model: Path | str, batch: int) -> DepthEstimator:
-    # Imported here: of all processes only the server, and workers, need torch.
+    # Imported here: this process needs none of it.
     from benchmarks._depth_worker import open_network
 
     return open_network(model, batch)

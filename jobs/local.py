@@ -13,15 +13,18 @@ from functools import partial
 from multiprocessing import active_children, get_context
 
 from jobs.build import Built, WorkerLost
+from jobs.logs import LogTo, begin_log
 from jobs.monitor import Stopped
 from jobs.worker import begin_worker
 from pipeline.build import ShardBuilder
+from pipeline.store import Store
+from reconstruction.depth import DepthEstimator
 from reconstruction.depth.backends import NETWORKS, open_network
 from reconstruction.depth.served import ServerLost
 from reconstruction.depth.served.client import ServedDepth
 from reconstruction.depth.served.process import serving
 from robo4d.shard import ShardIndex
-from schemas.config import RunConfig
+from schemas.config import DepthConfig, RunConfig
 from schemas.plan import ShardTask
 
 _log = logging.getLogger("robo4d.jobs")
@@ -73,8 +76,14 @@ def _served(builder: ShardBuilder, config: RunConfig) -> Iterator[ShardBuilder]:
     if not config.local.serve_network or builder.config.depth.backend not in NETWORKS:
         yield builder
         return
-    with serving(partial(open_network, builder.config.depth)) as address:
+    opener = partial(_open, builder.store, config.log, builder.config.depth)
+    with serving(opener) as address:
         yield replace(builder, network=ServedDepth(address))
+
+
+def _open(store: Store, log: LogTo, depth: DepthConfig) -> DepthEstimator:
+    begin_log(store, log)  # as a worker does; nobody else does in the network's process
+    return open_network(depth)
 
 
 def _pool(todo: Sequence[ShardTask], builder: ShardBuilder, config: RunConfig) -> Generator[Built]:

@@ -227,7 +227,9 @@ class LocalConfig(_Part):
     """How a build runs in processes of this machine."""
 
     serve_network: bool = Field(
-        False, description="one process more runs the depth network for all workers, on their GPU"
+        False,
+        description="one process more runs the depth network for all workers, on their GPU; "
+        "ignored with one worker or one shard left, on other engines, and without a network",
     )
 
 

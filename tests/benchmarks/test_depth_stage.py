@@ -7,10 +7,10 @@ pytest.importorskip("timm")
 
 import json
 import time
-from multiprocessing import Pipe
+from multiprocessing import Pipe, active_children
 
 from benchmarks._depth_clips import make_clips
-from benchmarks._depth_processes import ready
+from benchmarks._depth_processes import end, ready, workers_of
 from benchmarks._depth_worker import RENDERERS, Stage, bare, open_network
 from benchmarks.depth_stage import main
 from reconstruction.checkpoint import device
@@ -18,17 +18,21 @@ from reconstruction.depth.pointmap.checkpoint import save_checkpoint
 from reconstruction.depth.pointmap.network import NetworkConfig, PointmapNetwork
 
 
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    return make_clips(tmp_path_factory.mktemp("clips"), "rt1", 1, (128, 160), 3)
+
+
 @pytest.mark.parametrize("draw", RENDERERS)
-def test_a_clip_is_lifted_and_each_part_is_timed(tmp_path, draw):
-    clips = make_clips(tmp_path / "clips", "rt1", 1, (128, 160), 3)
+def test_a_clip_is_lifted_and_each_part_is_timed(clips, tmp_path, draw):
     model = tmp_path / "tiny.safetensors"
     save_checkpoint(PointmapNetwork(NetworkConfig(width=32, blocks=1, heads=2)), model, {})
     stage = Stage(clips, open_network(model, 8), pretend=True, draw=draw)
     try:
-        found = stage.run(0, time.monotonic(), 0.01)
+        found = stage.run(0, time.monotonic(), 0.0)
     finally:
         stage.close()
-    assert 0 < found["clips"] <= 1
+    assert found["clips"] == 0  # none of it fell within no time
     assert found["anchored"] == found["whole"] == 1
     parts = {"decode", "render", "network", "anchor", "mask", "residual", "encode"}
     assert found["wall"].keys() == found["cpu"].keys() == parts | {"all"}
@@ -43,6 +47,20 @@ def test_the_wait_for_workers_ends_without_those_that_are_late():
     there.close()
     with pytest.raises(RuntimeError, match="died"):
         ready([here], 1.0)
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_to_end_is_waited_for():
+    others = set(active_children())
+    with workers_of([{}]) as (worker,):
+        assert ready([worker], 60.0)
+        (process,) = set(active_children()) - others
+        end(worker, 60.0)
+        process.join(60.0)
+        assert process.exitcode == 0
+    here, _kept = Pipe()
+    with pytest.raises(RuntimeError, match="is there after"):
+        end(here, 0.0)
 
 
 def test_random_weights_are_drawn_on_the_device():

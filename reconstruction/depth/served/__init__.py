@@ -2,7 +2,7 @@
 
 A GPU serves one process well and many badly: each has a context of its own, they take turns, and
 each holds a copy of the network. Here one process holds the network (`process.serving`), and
-others ask it over a Unix socket (`client.ServedDepth`), with the same results.
+others ask it over a Unix socket (`client.ServedDepth`), with the same results: tested on a CPU.
 
 Arrays lie in memory that client and server share (`shared`), an anonymous file that belongs to
 nobody but them, and is gone with them however they end. What goes through the socket is a JSON

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from contextlib import ExitStack
 from threading import Lock
 from typing import Any
 
@@ -16,6 +17,7 @@ from reconstruction.depth.served.shared import (
     Layout,
     SharedArrays,
     layout_of,
+    sealed_file,
     size_of,
     told_layout,
 )
@@ -85,8 +87,6 @@ class ServedDepth:
         """Leave the server; a later call connects again."""
         if self._socket is not None:
             self._socket.close()
-        if self._shared is not None:
-            self._shared.close()
         self._socket = self._shared = None
 
     def _asked(self, arrays: dict[str, NDArray]) -> DepthEstimate:
@@ -97,16 +97,15 @@ class ServedDepth:
                 f"a clip of {arrays['rgb'].shape} needs {size} bytes of shared memory, "
                 f"{MOST} at most: take shorter clips, or no server"
             )
-        files: list[int] = []
-        if self._shared is None or self._shared.size < size:
-            if self._shared is not None:
-                self._shared.close()
-            self._shared = SharedArrays.of_size(size)
-            files = [self._shared.file]
-        views = self._shared.views(layout)
-        for name, array in arrays.items():
-            views[name][...] = array
-        answer = self._exchange(packed({"arrays": told_layout(asked)}), files)
+        with ExitStack() as stack:
+            files: list[int] = []
+            if self._shared is None or self._shared.size < size:
+                files = [stack.enter_context(sealed_file(size))]
+                self._shared = SharedArrays(files[0])
+            views = self._shared.views(layout)
+            for name, array in arrays.items():
+                views[name][...] = array
+            answer = self._exchange(packed({"arrays": told_layout(asked)}), files)
         if "error" in answer:
             message = str(answer["message"])
             raise ERRORS.get(str(answer["error"]), RuntimeError)(message)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
@@ -19,7 +21,6 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from reconstruction.checkpoint import device
 from reconstruction.depth import DepthEstimator, RobotView
 from reconstruction.depth.served import PACKET, ServerLost, packed, unpacked
 from reconstruction.depth.served.client import ERRORS, results_of
@@ -32,6 +33,9 @@ SLOTS = 4
 _POSES = "base_from_camera"
 _ASKED = ("rgb", "K", "robot", _POSES)
 _GOODBYE = 10.0  # s, for the server to end by itself
+_PAUSE = 0.1  # s, until a client that there is no descriptor for is looked at again
+# Characters of an error that are told; JSON takes 12 bytes for one at most.
+_MOST_TOLD = PACKET // 16
 
 
 @contextmanager
@@ -62,7 +66,11 @@ def serving(opener: Opener, slots: int = SLOTS) -> Iterator[str]:
         process.start()
         there.close()
         try:
-            _await_ready(here)
+            try:
+                _await_ready(here)
+            except BaseException:
+                process.kill()  # a network that still loads is not waited for
+                raise
             yield address
         finally:
             here.close()
@@ -84,55 +92,45 @@ def _await_ready(server: Connection) -> None:
 
 def _run(opener: Opener, address: str, slots: int, parent: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; this ends with it
-    # As a shard is built (`pipeline.build`): what a CPU computes must not depend on its cores.
-    with threadpool_limits(limits=1):
-        try:
-            server = _Server(opener(), slots)
-        except Exception as error:  # noqa: BLE001  told to whoever started this
+    try:
+        # As a shard is built (`pipeline.build`): what a CPU computes must not depend on its cores.
+        with threadpool_limits(limits=1):
+            _serve(opener, address, slots, parent)
+    finally:
+        # Where the parent was killed nobody else does.
+        shutil.rmtree(Path(address).parent, ignore_errors=True)
+
+
+def _serve(opener: Opener, address: str, slots: int, parent: Connection) -> None:
+    try:
+        server = _Server(opener(), slots)
+    except Exception as error:  # noqa: BLE001  told to whoever started this
+        with suppress(OSError):  # it is dead
             parent.send_bytes(packed(_told(error)))
-            return
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
-            door.bind(address)
-            door.listen(1024)
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
+        door.bind(address)
+        door.listen(1024)
+        with suppress(OSError):  # it is dead, which is seen below
             parent.send_bytes(packed({}))
-            # The parent says nothing more: its end is closed when it is done, or dead.
-            while parent not in wait([door, parent]):
-                server.greet(door.accept()[0])
-        server.close()
-    # Where the parent was killed nobody else does.
-    shutil.rmtree(Path(address).parent, ignore_errors=True)
+        # The parent says nothing more: its end is closed when it is done, or dead.
+        while parent not in wait([door, parent]):
+            try:
+                client, _ = door.accept()
+            except OSError:  # no descriptor is left: it waits until another client goes
+                parent.poll(_PAUSE)
+            else:
+                server.greet(client)
+    server.close()
 
 
 def _told(error: Exception) -> dict[str, Any]:
     """An error as a message; of what estimators do not raise, the traceback too."""
     for name, kind in ERRORS.items():
         if type(error) is kind:
-            return {"error": name, "message": str(error)}
+            return {"error": name, "message": str(error)[:_MOST_TOLD]}
     text = "".join(traceback.format_exception(error))
-    return {"error": type(error).__name__, "message": text[-PACKET // 8 :]}
-
-
-class _Memory:
-    """What a client shares, its latest."""
-
-    def __init__(self) -> None:
-        self.shared: SharedArrays | None = None
-
-    def __enter__(self) -> _Memory:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._drop()
-
-    def take(self, file: int) -> None:
-        """In the place of what was shared before."""
-        self._drop()
-        self.shared = SharedArrays(file)
-
-    def _drop(self) -> None:
-        if self.shared is not None:
-            self.shared.close()
-        self.shared = None
+    return {"error": type(error).__name__, "message": text[-_MOST_TOLD:]}
 
 
 class _Server:
@@ -144,9 +142,8 @@ class _Server:
 
     def __init__(self, network: DepthEstimator, slots: int) -> None:
         self._network = network
-        if device() == "cuda":
-            import torch
-
+        torch = sys.modules.get("torch")  # where the network needs it, that is loaded by now
+        if torch is not None and torch.cuda.is_available():
             torch.cuda.synchronize()  # weights were put there on another stream
         self._computing = ThreadPoolExecutor(slots, "depth", initializer=_begin_computing)
         self._clients: list[tuple[Thread, socket.socket]] = []
@@ -168,25 +165,19 @@ class _Server:
             thread.join()
 
     def _attend(self, client: socket.socket) -> None:
-        with client, _Memory() as memory:
-            try:
-                while True:
-                    packet, files, _, _ = socket.recv_fds(
-                        client, PACKET, 1, socket.MSG_CMSG_CLOEXEC
-                    )
+        shared: SharedArrays | None = None  # the client's latest
+        with client, suppress(OSError):  # it is gone, and nobody is there to be told
+            while True:
+                packet, files, _, _ = socket.recv_fds(client, PACKET, 1, socket.MSG_CMSG_CLOEXEC)
+                try:
+                    for file in files:
+                        shared = _mapped(file)
                     if not packet:
                         break
-                    client.send(packed(self._answer(packet, files, memory)))
-            except OSError:
-                pass  # it is gone, and nobody is there to be told
-
-    def _answer(self, packet: bytes, files: list[int], memory: _Memory) -> dict[str, Any]:
-        try:
-            for file in files:
-                memory.take(file)
-            return self._estimate(packet, memory.shared)
-        except Exception as error:  # noqa: BLE001  told to whoever asked
-            return _told(error)
+                    answer = self._estimate(packet, shared)
+                except Exception as error:  # noqa: BLE001  told to whoever asked
+                    answer = _told(error)
+                client.send(packed(answer))
 
     def _estimate(self, packet: bytes, shared: SharedArrays | None) -> dict[str, Any]:
         asked = read_layout(unpacked(packet).get("arrays"), _ASKED)
@@ -211,9 +202,20 @@ class _Server:
         }
 
 
-def _begin_computing() -> None:
-    """What a thread needs of its own: torch counts each one's threads, and names its stream."""
-    if device() == "cuda":
-        import torch
+def _mapped(file: int) -> SharedArrays:
+    try:
+        return SharedArrays(file)
+    finally:
+        os.close(file)
 
-        torch.cuda.set_stream(torch.cuda.Stream())
+
+def _begin_computing() -> None:
+    """What a thread needs of its own, where torch is loaded.
+
+    OpenMP keeps its limit for each thread that asks: the main one's does not hold here. And each
+    thread has a current CUDA stream.
+    """
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(1)
+        if torch.cuda.is_available():
+            torch.cuda.set_stream(torch.cuda.Stream())

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from math import prod
 from mmap import mmap
 from typing import Any
@@ -25,7 +26,7 @@ class SharedArrays:
     """Arrays one after another from the start, each at a multiple of 64 bytes.
 
     Args:
-        file: descriptor; this object's from now on, also where this fails, and closed by `close`.
+        file: descriptor; the caller's, who may close it: memory lives as long as this, or views.
 
     Attributes:
         size: bytes.
@@ -35,21 +36,9 @@ class SharedArrays:
     """
 
     def __init__(self, file: int) -> None:
-        self.file, self.size = file, os.fstat(file).st_size
-        try:
-            self._refuse_unsealed()
-            self._memory = mmap(file, self.size)
-        except BaseException:
-            self.close()
-            raise
-
-    @classmethod
-    def of_size(cls, size: int) -> SharedArrays:
-        """New memory; pages cost nothing until they are written."""
-        file = os.memfd_create("robo4d-depth", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.ftruncate(file, size)
-        fcntl.fcntl(file, fcntl.F_ADD_SEALS, _SEALS)
-        return cls(file)
+        self.size = os.fstat(file).st_size
+        _refuse_unsealed(file, self.size)
+        self._memory = mmap(file, self.size)
 
     def views(self, layout: Layout) -> dict[str, NDArray]:
         """The arrays of a layout, by name; what is written to them the peer sees.
@@ -66,20 +55,29 @@ class SharedArrays:
             start += _padded(dtype, shape)
         return out
 
-    def close(self) -> None:
-        """Give up the descriptor; memory lives as long as views of it."""
-        os.close(self.file)
 
-    def _refuse_unsealed(self) -> None:
-        try:
-            seals = fcntl.fcntl(self.file, fcntl.F_GET_SEALS)
-        except OSError:
-            seals = 0  # no anonymous file at all
-        if seals & _SEALS != _SEALS or not 0 < self.size <= MOST:
-            raise ValueError(
-                f"shared memory of {self.size} bytes, seals {seals}; expected 1 to {MOST} bytes "
-                f"and seals {_SEALS}"
-            )
+@contextmanager
+def sealed_file(size: int) -> Iterator[int]:
+    """Descriptor of new memory while the context lasts; pages cost nothing until written."""
+    file = os.memfd_create("robo4d-depth", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.ftruncate(file, size)
+        fcntl.fcntl(file, fcntl.F_ADD_SEALS, _SEALS)
+        yield file
+    finally:
+        os.close(file)
+
+
+def _refuse_unsealed(file: int, size: int) -> None:
+    try:
+        seals = fcntl.fcntl(file, fcntl.F_GET_SEALS)
+    except OSError:
+        seals = 0  # no anonymous file at all
+    if seals & _SEALS != _SEALS or not 0 < size <= MOST:
+        raise ValueError(
+            f"shared memory of {size} bytes, seals {seals}; expected 1 to {MOST} bytes "
+            f"and seals {_SEALS}"
+        )
 
 
 def size_of(layout: Layout) -> int:

@@ -6,8 +6,8 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from multiprocessing import active_children, get_context
 from pathlib import Path
@@ -15,19 +15,25 @@ from threading import Thread
 
 import numpy as np
 import pytest
-
-pytest.importorskip("torch")
-pytest.importorskip("timm")
-
-from depth_stubs import Signing, Stub, die, order, refuse, tiny
+from depth_stubs import (
+    Signing,
+    Stub,
+    ask_and_die,
+    begun,
+    cramped,
+    die,
+    fail,
+    in_time,
+    meet_and_die,
+    order,
+    tiny,
+)
 
 from reconstruction.depth import RobotView
-from reconstruction.depth.pointmap.checkpoint import save_checkpoint
-from reconstruction.depth.pointmap.network import NetworkConfig, PointmapNetwork
 from reconstruction.depth.served import PACKET, ServerLost
 from reconstruction.depth.served.client import ServedDepth
 from reconstruction.depth.served.process import serving
-from reconstruction.depth.served.shared import SharedArrays
+from reconstruction.depth.served.shared import sealed_file
 from robo4d import ShapeError
 from robo4d.geometry import intrinsics
 from schemas.reasons import UsageError
@@ -66,6 +72,12 @@ def assert_same(served, direct):
 
 
 def test_the_network_says_the_same_bit_by_bit(tmp_path):
+    pytest.importorskip("torch")
+    pytest.importorskip("timm")
+    # Imported here: what takes seconds, and no other test needs.
+    from reconstruction.depth.pointmap.checkpoint import save_checkpoint
+    from reconstruction.depth.pointmap.network import NetworkConfig, PointmapNetwork
+
     config = NetworkConfig(width=32, blocks=1, heads=4, area=4096)
     path = tmp_path / "tiny.safetensors"
     save_checkpoint(PointmapNetwork(config), path, {})
@@ -153,29 +165,26 @@ def test_a_server_that_dies_is_told_of_to_all():
             ServedDepth(address)(clip(), None)
 
 
-def test_a_server_that_does_not_start_says_why():
+@pytest.mark.parametrize(
+    ("opener", "kind", "message"),
+    [
+        (partial(fail, UsageError, "depth.model is nowhere"), UsageError, "depth.model is nowhere"),
+        (partial(fail, ValueError, "\N{ROBOT FACE}" * 100_000), ValueError, "\N{ROBOT FACE}"),
+        (partial(fail, OSError, "a" * 100_000 + "end"), RuntimeError, "aend"),
+        (die, ServerLost, "as it started"),
+    ],
+    ids=["usage", "long", "long-bug", "death"],
+)
+def test_a_server_that_does_not_start_says_why(opener, kind, message):
     before = set(active_children())
-    with pytest.raises(UsageError, match="depth.model is nowhere"), serving(refuse):
+    with pytest.raises(kind, match=message) as raised, serving(opener):
         pass
-    with pytest.raises(ServerLost, match="as it started"), serving(die):
-        pass
+    assert type(raised.value) is kind
     assert set(active_children()) <= before
 
 
 def descriptors(process):
     return len(os.listdir(f"/proc/{process}/fd"))
-
-
-def in_time(holds):
-    until = time.monotonic() + 60
-    while not holds() and time.monotonic() < until:
-        time.sleep(0.05)
-    return holds()
-
-
-def ask_and_die(address):
-    ServedDepth(address)(clip(), None)
-    os._exit(1)
 
 
 def test_clients_that_die_leave_nothing(stub):
@@ -187,14 +196,17 @@ def test_clients_that_die_leave_nothing(stub):
     client.start()
     client.join()
     assert client.exitcode == 1
-    assert in_time(lambda: descriptors(server) == before)
+    assert in_time(lambda: descriptors(server) <= before)
     served(clip(), None)
 
 
-def ask_order_and_die(address, name):
-    Thread(target=ServedDepth(address), args=(order(name), None), daemon=True).start()
-    time.sleep(0.5)
-    os._exit(1)
+def test_what_is_shared_leaves_no_descriptors(stub):
+    before = descriptors("self")
+    served = ServedDepth(stub)
+    for frames in (1, 9, 30):  # more memory each time
+        served(clip(frames), None)
+    served.close()
+    assert descriptors("self") <= before
 
 
 def test_a_client_that_dies_while_it_waits_takes_no_slot_with_it(tmp_path):
@@ -205,37 +217,47 @@ def test_a_client_that_dies_while_it_waits_takes_no_slot_with_it(tmp_path):
         served(clip(), None)
         before = descriptors(server)
         # Each is in work until two are: the second one's client is alive.
-        client = get_context("spawn").Process(target=ask_order_and_die, args=(address, "meet"))
+        client = get_context("spawn").Process(target=meet_and_die, args=(address, tmp_path))
         client.start()
         client.join()
         assert client.exitcode == 1
-        assert len(list(tmp_path.iterdir())) == 1
+        assert begun(tmp_path) == 1
         served(order("meet"), None)
-        assert in_time(lambda: descriptors(server) == before)
+        assert in_time(lambda: descriptors(server) <= before)
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(lambda _: ServedDepth(address)(clip(), None), range(4)))
 
 
-def test_a_server_that_is_asked_to_end_begins_nothing_new():
+def test_a_server_that_is_asked_to_end_begins_nothing_new(tmp_path):
     lost = []
 
     def ask():
         try:
-            ServedDepth(address)(order("rest"), None)
+            ServedDepth(address)(order("wait"), None)
         except ServerLost as error:
             lost.append(error)
 
-    clients = [Thread(target=ask) for _ in range(30)]
-    with serving(Stub, slots=1) as address:
+    def let_go():
+        for client in clients:
+            client.join()
+        (tmp_path / "go").touch()
+
+    others = set(active_children())
+    with serving(partial(Stub, tmp_path), slots=1) as address:
+        (server,) = (child.pid for child in set(active_children()) - others)
+        before = descriptors(server)
+        clients = [Thread(target=ask) for _ in range(6)]
         for client in clients:
             client.start()
-        time.sleep(0.5)
-        began = time.monotonic()
-    took = time.monotonic() - began
-    for client in clients:
-        client.join()
-    assert took < 5  # one clip rests 1 s
-    assert len(lost) > 25
+        # A socket and memory each: all have asked, and one is in work.
+        assert in_time(lambda: descriptors(server) >= before + 2 * len(clients))
+        assert in_time(lambda: begun(tmp_path))
+        # They are told first, and what is in work ends later.
+        letting = Thread(target=let_go)
+        letting.start()
+    letting.join()
+    assert len(lost) == len(clients)
+    assert begun(tmp_path) < len(clients)
 
 
 PARENT = """
@@ -264,6 +286,37 @@ def test_a_server_ends_with_its_parent_and_leaves_nothing(tmp_path):
     assert not Path(address).parent.exists()
 
 
+LOADING = """
+import sys
+from functools import partial
+from pathlib import Path
+from depth_stubs import open_late
+from reconstruction.depth.served.process import serving
+if __name__ == "__main__":
+    with serving(partial(open_late, Path(sys.argv[1]))):
+        pass
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_nothing_is_left_where_the_parent_ends_while_the_network_loads(tmp_path, how):
+    script, temporary = tmp_path / "parent.py", tmp_path / "temporary"
+    script.write_text(LOADING)
+    temporary.mkdir()
+    paths = {"PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": str(temporary)}
+    with subprocess.Popen(
+        [sys.executable, script, tmp_path], env={**os.environ, **paths}
+    ) as parent:
+        assert in_time(lambda: begun(tmp_path))
+        assert list(temporary.glob("robo4d-depth-*"))
+        parent.send_signal(how)
+        if how == signal.SIGINT:
+            parent.wait(60)  # what loads is not let go
+        else:
+            (tmp_path / "go").touch()
+    assert in_time(lambda: not list(temporary.glob("robo4d-depth-*")))
+
+
 def asked(address, packet, files=()):
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as client:
         client.connect(address)
@@ -286,9 +339,8 @@ def asked(address, packet, files=()):
     ],
 )
 def test_odd_questions_are_refused(stub, arrays):
-    memory = SharedArrays.of_size(4096)
-    answer = asked(stub, json.dumps({"arrays": arrays}).encode(), [memory.file])
-    memory.close()
+    with sealed_file(4096) as memory:
+        answer = asked(stub, json.dumps({"arrays": arrays}).encode(), [memory])
     assert answer["error"] == "ValueError"
     assert "Traceback" not in answer["message"]
 
@@ -296,6 +348,30 @@ def test_odd_questions_are_refused(stub, arrays):
 @pytest.mark.parametrize("packet", [b"{", b"[]", b"\xff" * 70_000])
 def test_what_is_no_question_is_refused(stub, packet):
     assert "error" in asked(stub, packet)
+
+
+def test_a_server_without_descriptors_goes_on_when_others_leave():
+    others = set(active_children())
+    with serving(cramped) as address, ExitStack() as stack:
+        (server,) = (child.pid for child in set(active_children()) - others)
+        for _ in range(50):
+            client = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            stack.enter_context(client).connect(address)
+        assert in_time(lambda: descriptors(server) >= 40)
+        stack.close()
+        # Until the others' are closed there may be none for its memory.
+        assert in_time(lambda: descriptors(server) < 30)
+        ServedDepth(address)(clip(), None)
+
+
+def test_a_goodbye_with_a_file_leaves_no_descriptor(stub):
+    (server,) = (child.pid for child in active_children())
+    before = descriptors(server)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as client, sealed_file(4096) as file:
+        client.connect(stub)
+        socket.send_fds(client, [b""], [file])
+        assert client.recv(PACKET) == b""
+    assert in_time(lambda: descriptors(server) <= before)
 
 
 def test_memory_that_could_shrink_is_refused(stub, tmp_path):
