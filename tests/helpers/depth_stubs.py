@@ -21,6 +21,8 @@ from robo4d import ShapeError
 from schemas.episode import Provenance
 from schemas.reasons import UsageError
 
+_rng = np.random.default_rng(1)
+
 
 @dataclass(frozen=True)
 class Stub:
@@ -168,3 +170,13 @@ def tiny(path):
     from reconstruction.depth.pointmap.estimator import open_pointmap
 
     return open_pointmap(path, batch=2)
+
+
+def clip(frames=5, height=40, width=48):
+    """Random frames (T, H, W, 3)."""
+    return _rng.integers(0, 255, (frames, height, width, 3)).astype(np.uint8)
+
+
+def descriptors(process):
+    """How many a process has open."""
+    return len(os.listdir(f"/proc/{process}/fd"))

@@ -1,13 +1,10 @@
 """A depth network that one process runs for others: same results, same errors, no leftovers."""
 
-import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from functools import partial
 from multiprocessing import active_children, get_context
 from pathlib import Path
@@ -20,7 +17,8 @@ from depth_stubs import (
     Stub,
     ask_and_die,
     begun,
-    cramped,
+    clip,
+    descriptors,
     die,
     fail,
     in_time,
@@ -30,22 +28,16 @@ from depth_stubs import (
 )
 
 from reconstruction.depth import RobotView
-from reconstruction.depth.served import PACKET, ServerLost
+from reconstruction.depth.served import ServerLost
 from reconstruction.depth.served.client import ServedDepth
 from reconstruction.depth.served.process import serving
-from reconstruction.depth.served.shared import sealed_file
 from robo4d import ShapeError
 from robo4d.geometry import intrinsics
 from schemas.reasons import UsageError
 
 pytestmark = pytest.mark.slow
-SIZE = (5, 40, 48)
 K = intrinsics(50.0, 50.0, 24.0, 20.0)
 rng = np.random.default_rng(0)
-
-
-def clip(frames=SIZE[0], height=SIZE[1], width=SIZE[2]):
-    return rng.integers(0, 255, (frames, height, width, 3)).astype(np.uint8)
 
 
 def robot_of(rgb):
@@ -53,13 +45,6 @@ def robot_of(rgb):
     poses = np.repeat(np.eye(4)[None], len(rgb), 0)
     poses[:, 2, 3] = 0.5
     return RobotView(depth, poses)
-
-
-@pytest.fixture(scope="module")
-def stub(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("meeting")
-    with serving(partial(Stub, folder), slots=2) as address:
-        yield address
 
 
 def assert_same(served, direct):
@@ -183,14 +168,9 @@ def test_a_server_that_does_not_start_says_why(opener, kind, message):
     assert set(active_children()) <= before
 
 
-def descriptors(process):
-    return len(os.listdir(f"/proc/{process}/fd"))
-
-
-def test_clients_that_die_leave_nothing(stub):
+def test_clients_that_die_leave_nothing(stub, server):
     served = ServedDepth(stub)
     served(clip(), None)
-    (server,) = (child.pid for child in active_children())
     before = descriptors(server)
     client = get_context("spawn").Process(target=ask_and_die, args=(stub,))
     client.start()
@@ -315,73 +295,3 @@ def test_nothing_is_left_where_the_parent_ends_while_the_network_loads(tmp_path,
         else:
             (tmp_path / "go").touch()
     assert in_time(lambda: not list(temporary.glob("robo4d-depth-*")))
-
-
-def asked(address, packet, files=()):
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as client:
-        client.connect(address)
-        socket.send_fds(client, [packet], files)
-        return json.loads(client.recv(PACKET))
-
-
-@pytest.mark.parametrize(
-    "arrays",
-    [
-        None,
-        [],
-        [["rgb", "|u1", [1, 8, 8, 3]], ["rgb", "|u1", [1, 8, 8, 3]]],
-        [["rgb", "|u1", [1, 8, 8, 3]], ["robot", "<f4", [1, 8, 8]]],
-        [["rgb", "|u1", [1, 8, 8, 3]], ["other", "<f4", [1]]],
-        [["rgb", "|u1", [1, -8, 8, 3]]],
-        [["rgb", "|u1", [1 << 31, 1 << 31, 8, 3]]],
-        [["rgb", "|O", [1, 8, 8, 3]]],
-        [["rgb", "nothing", [1, 8, 8, 3]]],
-    ],
-)
-def test_odd_questions_are_refused(stub, arrays):
-    with sealed_file(4096) as memory:
-        answer = asked(stub, json.dumps({"arrays": arrays}).encode(), [memory])
-    assert answer["error"] == "ValueError"
-    assert "Traceback" not in answer["message"]
-
-
-@pytest.mark.parametrize("packet", [b"{", b"[]", b"\xff" * 70_000])
-def test_what_is_no_question_is_refused(stub, packet):
-    assert "error" in asked(stub, packet)
-
-
-def test_a_server_without_descriptors_goes_on_when_others_leave():
-    others = set(active_children())
-    with serving(cramped) as address, ExitStack() as stack:
-        (server,) = (child.pid for child in set(active_children()) - others)
-        for _ in range(50):
-            client = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            stack.enter_context(client).connect(address)
-        assert in_time(lambda: descriptors(server) >= 40)
-        stack.close()
-        # Until the others' are closed there may be none for its memory.
-        assert in_time(lambda: descriptors(server) < 30)
-        ServedDepth(address)(clip(), None)
-
-
-def test_a_goodbye_with_a_file_leaves_no_descriptor(stub):
-    (server,) = (child.pid for child in active_children())
-    before = descriptors(server)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as client, sealed_file(4096) as file:
-        client.connect(stub)
-        socket.send_fds(client, [b""], [file])
-        assert client.recv(PACKET) == b""
-    assert in_time(lambda: descriptors(server) <= before)
-
-
-def test_memory_that_could_shrink_is_refused(stub, tmp_path):
-    question = json.dumps({"arrays": [["rgb", "|u1", [1, 8, 8, 3]]]}).encode()
-    assert "shared memory" in asked(stub, question)["message"]
-    path = tmp_path / "file"
-    path.write_bytes(bytes(4096))
-    with path.open("rb") as file:
-        assert "seals" in asked(stub, question, [file.fileno()])["message"]
-    loose = os.memfd_create("loose")
-    os.ftruncate(loose, 4096)
-    assert "seals" in asked(stub, question, [loose])["message"]
-    os.close(loose)
