@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reconstruction.depth import DepthEstimate, RobotView
-from reconstruction.depth.served import PACKET, ServerLost, packed, unpacked
+from reconstruction.depth.served import PACKET, ServerLost, packed, short_path, unpacked
 from reconstruction.depth.served.shared import (
     MOST,
     Layout,
@@ -121,7 +121,8 @@ class ServedDepth:
         try:
             if self._socket is None:
                 self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-                self._socket.connect(self.address)
+                with short_path(self.address) as path:
+                    self._socket.connect(path)
             socket.send_fds(self._socket, [packet], files)
             answer = self._socket.recv(PACKET)
         except OSError as error:

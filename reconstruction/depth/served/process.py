@@ -22,7 +22,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from reconstruction.depth import DepthEstimator, RobotView
-from reconstruction.depth.served import PACKET, ServerLost, packed, unpacked
+from reconstruction.depth.served import PACKET, ServerLost, packed, short_path, unpacked
 from reconstruction.depth.served.client import ERRORS, results_of
 from reconstruction.depth.served.shared import SharedArrays, read_layout
 
@@ -109,7 +109,8 @@ def _serve(opener: Opener, address: str, slots: int, parent: Connection) -> None
             parent.send_bytes(packed(_told(error)))
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
-        door.bind(address)
+        with short_path(address) as path:
+            door.bind(path)
         door.listen(1024)
         with suppress(OSError):  # it is dead, which is seen below
             parent.send_bytes(packed({}))

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from multiprocessing import active_children, get_context
@@ -180,6 +181,15 @@ def test_clients_that_die_leave_nothing(stub, server):
     served(clip(), None)
 
 
+def test_a_long_path_to_temporary_files_is_no_hindrance(tmp_path, monkeypatch):
+    deep = tmp_path / ("d" * 120)
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    with serving(Stub) as address:
+        assert len(address) > 120
+        ServedDepth(address)(clip(), None)
+
+
 def test_what_is_shared_leaves_no_descriptors(stub):
     before = descriptors("self")
     served = ServedDepth(stub)
@@ -267,12 +277,13 @@ def test_a_server_ends_with_its_parent_and_leaves_nothing(tmp_path):
 
 
 LOADING = """
-import sys
+import signal, sys
 from functools import partial
 from pathlib import Path
 from depth_stubs import open_late
 from reconstruction.depth.served.process import serving
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     with serving(partial(open_late, Path(sys.argv[1]))):
         pass
 """
