@@ -148,7 +148,7 @@ def _computing(where: torch.device) -> Iterator[None]:
 def _on_host(*values: Tensor) -> tuple[NDArray, ...]:
     if values[0].device.type != "cuda":
         return tuple(value.numpy() for value in values)
-    # Into pinned memory, which is kept and used again: ten times as fast as into fresh pages.
+    # Into pinned memory, which torch keeps and uses again, not into fresh pages.
     # While this waits its core is free (an event that blocks; the rest of CUDA spins).
     out = [torch.empty(value.shape, dtype=value.dtype, pin_memory=True) for value in values]
     for there, value in zip(out, values, strict=True):
