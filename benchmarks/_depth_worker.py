@@ -24,7 +24,6 @@ from reconstruction.depth.served.client import ServedDepth
 from robo4d.sample import encode_sample
 from robots.models import get_robot
 from robots.rasterizer import RobotRasterizer
-from robots.render import RobotRenderer
 from schemas.episode import Provenance
 
 if TYPE_CHECKING:  # torch and timm: workers of a server do without
@@ -34,8 +33,6 @@ if TYPE_CHECKING:  # torch and timm: workers of a server do without
 _RUNS = 20
 # What `reconstruction.lift` calls by these names, and the parts that they are told as.
 _PARTS = {"anchor_estimate": "anchor", "visible_robot": "mask", "surface_residual": "residual"}
-Renderer = RobotRenderer | RobotRasterizer
-RENDERERS: dict[str, type[Renderer]] = {"opengl": RobotRenderer, "cores": RobotRasterizer}
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -66,7 +63,6 @@ class Stage:
 
     Args:
         pretend: whether what is anchored is what a good network would have said.
-        draw: by what the robot is drawn, see `RENDERERS`.
 
     Attributes:
         wall, cpu: seconds by part; cpu is of all of the process' threads.
@@ -74,13 +70,7 @@ class Stage:
         bytes: of all samples so far.
     """
 
-    def __init__(
-        self,
-        clips: Sequence[StageClip],
-        network: DepthEstimator,
-        pretend: bool,
-        draw: str = "opengl",
-    ) -> None:
+    def __init__(self, clips: Sequence[StageClip], network: DepthEstimator, pretend: bool) -> None:
         self.wall: Counter[str] = Counter()
         self.cpu: Counter[str] = Counter()
         self.clips = self.anchored = self.bytes = 0
@@ -88,12 +78,10 @@ class Stage:
         self._network = network
         self._said = [clip.load_said() if pretend else None for clip in clips]
         height, width = clips[0].video.size()
-        self._renderer: Renderer = RENDERERS[draw](get_robot(clips[0].robot), height, width)
+        self._renderer = RobotRasterizer(get_robot(clips[0].robot), height, width)
 
     def close(self) -> None:
-        """Give OpenGL and the GPU's memory back."""
-        if isinstance(self._renderer, RobotRenderer):
-            self._renderer.close()
+        """Give the GPU's memory back."""
         if isinstance(self._network, ServedDepth):
             self._network.close()
             return
@@ -217,7 +205,7 @@ def open_network(model: Path | str, batch: int) -> PointmapDepth:
 
 
 def _opened(
-    clips: Sequence[StageClip], model: Path | str, batch: int, draw: str, server: str | None
+    clips: Sequence[StageClip], model: Path | str, batch: int, server: str | None
 ) -> tuple[Stage, dict[str, float]]:
     """A stage that has lifted one clip, and seconds by part.
 
@@ -227,7 +215,7 @@ def _opened(
     laps = [time.monotonic()]
     network = open_network(model, batch) if server is None else ServedDepth(server)
     laps.append(time.monotonic())
-    stage = Stage(clips, network, not isinstance(model, Path), draw)
+    stage = Stage(clips, network, not isinstance(model, Path))
     laps.append(time.monotonic())
     stage.one(0)
     laps.append(time.monotonic())

@@ -9,9 +9,7 @@ the local engine; one decodes and encodes while another's network runs. Bare is 
 the size in which it sees these pictures, at the best of ``--bare-batch``, with nothing beside it.
 
 With ``--served`` one more process runs the network for all workers (`reconstruction.depth.served`),
-and these have no CUDA context. The robot is drawn by OpenGL, as in builds: of the GPU that
-MUJOCO_EGL_DEVICE_ID names, or of those from 1 on in turn (``--render-gpus``); or on the workers'
-cores (``--draw cores``, `robots.rasterizer`).
+and these have no CUDA context.
 
 Clips are of a twin, filmed while the workers start. With random weights (``--random``) the network
 runs, and what is anchored and encoded is not what it says but the twin's true depth with a
@@ -71,7 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     models: list[Path | str] = [options.model] if options.model else options.random or [_SMALL]
     failed = False
     began = time.monotonic()
-    environments = [{}, *(_environment(worker, options) for worker in range(counts[-1]))]
+    of_a_worker = {"CUDA_VISIBLE_DEVICES": ""} if options.served else {}
+    environments = [{}, *[of_a_worker] * counts[-1]]
     with tempfile.TemporaryDirectory() as folder, workers_of(environments) as processes:
         clips = make_clips(
             Path(folder) / "clips", options.source, options.clips, options.size, options.frames
@@ -94,16 +93,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 _say({"encoder": str(model), "failed": str(error)})
     if failed or able != counts:
         sys.exit(1)
-
-
-def _environment(worker: int, options: argparse.Namespace) -> dict[str, str]:
-    """What differs in a worker's."""
-    out = {}
-    if options.served:
-        out["CUDA_VISIBLE_DEVICES"] = ""
-    if options.render_gpus:
-        out["MUJOCO_EGL_DEVICE_ID"] = str(1 + worker % options.render_gpus)
-    return out
 
 
 def _bare(process: Connection, model: Path | str, options: argparse.Namespace) -> dict[str, Any]:
@@ -142,19 +131,18 @@ def _measure(
         addresses: list[Any] = starting or [None]
         if servers:
             _say({"encoder": str(model), "served": round(time.monotonic() - began, 1)})
-        for draw in options.draw or ["opengl"]:
-            orders = [
-                (clips, model, options.batch, draw, addresses[worker % len(addresses)])
-                for worker in range(counts[-1])
-            ]
-            told = {**facts, "servers": servers, "slots": options.slots, "draw": draw}
-            opened = 0
-            for count in counts:
-                # One alone at first: it compiles what the others find in a cache.
-                for part in (slice(opened, opened or 1), slice(opened or 1, count)):
-                    _open(workers[part], orders[part], options)
-                opened = count
-                _run(workers[:count], told, options)
+        orders = [
+            (clips, model, options.batch, addresses[worker % len(addresses)])
+            for worker in range(counts[-1])
+        ]
+        told = {**facts, "servers": servers, "slots": options.slots}
+        opened = 0
+        for count in counts:
+            # One alone at first: it compiles what the others find in a cache.
+            for part in (slice(opened, opened or 1), slice(opened or 1, count)):
+                _open(workers[part], orders[part], options)
+            opened = count
+            _run(workers[:count], told, options)
 
 
 def _open(
@@ -236,10 +224,6 @@ def _parser() -> argparse.ArgumentParser:
     parse.add_argument("--served", action="store_true", help="one process runs the network")
     parse.add_argument("--servers", type=int, default=1, help="of them, which workers share (1)")
     parse.add_argument("--slots", type=int, default=SLOTS, help=f"of a server ({SLOTS})")
-    parse.add_argument(
-        "--draw", choices=["opengl", "cores"], action="append", help="repeatable (opengl)"
-    )
-    parse.add_argument("--render-gpus", type=int, default=0, help="from 1 on, for OpenGL (0)")
     weights = parse.add_mutually_exclusive_group()
     weights.add_argument("--model", type=Path, help="a checkpoint of ours; its own depth is used")
     weights.add_argument(

@@ -177,15 +177,11 @@ class _Shard:
     def write(self, file: IO[bytes]) -> ShardIndex:
         """Everything that the shard holds, in the order of its records."""
         writer = ShardWriter(file)
-        renderers = Renderers()
-        try:
-            encoded = in_order(self._lifted(renderers), self._encode, self.stages.ahead)
-            for samples, future in encoded:
-                for sample, members in zip(samples, future.result(), strict=True):
-                    place = writer.add(sample.key, members)
-                    self.rows.append(manifest_row(sample, place, _tar(self.task)))
-        finally:
-            renderers.close()
+        encoded = in_order(self._lifted(Renderers()), self._encode, self.stages.ahead)
+        for samples, future in encoded:
+            for sample, members in zip(samples, future.result(), strict=True):
+                place = writer.add(sample.key, members)
+                self.rows.append(manifest_row(sample, place, _tar(self.task)))
         return writer.finish(
             _tar(self.task),
             {

@@ -29,7 +29,7 @@ from pipeline.setup import Cameras, Prepared, is_shared, solve_pool
 from pipeline.staging import LAYOUT, Staging, digest_of
 from reconstruction.lift import Lifted
 from reconstruction.motion import Motion
-from robots.render import RobotRenderer
+from robots.rasterizer import RobotRasterizer
 from schemas.config import CameraConfig
 from schemas.plan import ClipPlan, EpisodeRef
 
@@ -40,7 +40,7 @@ _MADE_BY: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("pipeline.recall", "pipeline.samples", "pipeline.setup"),
     ),
     "robot": (
-        ("robots.render",),
+        ("robots.rasterizer",),
         ("pipeline.recall", "pipeline.samples", "reconstruction.lift"),
     ),
     "depth": (
@@ -86,7 +86,7 @@ class Recall:
         motion: Motion,
         choice: CameraChoice,
         size: tuple[int, int],
-        make: Callable[[RobotRenderer | None], Lifted],
+        make: Callable[[RobotRasterizer | None], Lifted],
     ) -> Lifted:
         """What was lifted before; what of it is not there is made and kept.
 
@@ -116,7 +116,7 @@ class Recall:
         rendered = None
         if robot is not None and "robot_depth" in robot.arrays:
             rendered = _Rendered(robot.arrays["robot_depth"], robot.arrays["robot_part"])
-        lifted = make(cast("RobotRenderer | None", rendered))
+        lifted = make(cast("RobotRasterizer | None", rendered))
         kept = keep_lifted(lifted)
         if robot is None:
             self.staging.write(f"{self.name}.robot", robot_key, kept[0])

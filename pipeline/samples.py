@@ -19,7 +19,7 @@ from reconstruction.motion import shift_motion
 from robo4d.sample import encode_sample, sample_key
 from robo4d.shard import IndexedSample
 from robots.models import RobotModel
-from robots.render import RobotRenderer
+from robots.rasterizer import RobotRasterizer
 from schemas.config import BuildConfig, DepthConfig
 from schemas.episode import Episode
 from schemas.manifest import ManifestRow
@@ -46,18 +46,13 @@ class LiftedSample:
 class Renderers:
     """One renderer a robot and image size, for as long as a shard is built."""
 
-    made: dict[tuple[str, int, int], RobotRenderer] = field(default_factory=dict)
+    made: dict[tuple[str, int, int], RobotRasterizer] = field(default_factory=dict)
 
-    def __call__(self, robot: RobotModel, height: int, width: int) -> RobotRenderer:
+    def __call__(self, robot: RobotModel, height: int, width: int) -> RobotRasterizer:
         key = (robot.name, height, width)
         if key not in self.made:
-            self.made[key] = RobotRenderer(robot, height, width)
+            self.made[key] = RobotRasterizer(robot, height, width)
         return self.made[key]
-
-    def close(self) -> None:
-        """Give their OpenGL back."""
-        for renderer in self.made.values():
-            renderer.close()
 
 
 def lift_sample(
@@ -94,7 +89,7 @@ def lift_sample(
     rgb = stream.decode(clip.steps)
     shown = shift_motion(motion, robot, episode.time, choice.late) if choice.late else motion
 
-    def lift(rendered: RobotRenderer | None) -> Lifted:
+    def lift(rendered: RobotRasterizer | None) -> Lifted:
         estimator = None
         # A network's depth becomes metric by the robot, which nobody sees without a camera.
         if choice.calibration is not None or config.depth.backend not in NETWORKS:

@@ -98,21 +98,16 @@ def robot_rows(sample: Sample) -> list[RobotRow]:
 
 
 def _rendered(sample: Sample, shipped: Mapping[str, Any]) -> NDArray[np.uint8]:
-    # MuJoCo takes a moment to load, and most pictures do without.
+    # MuJoCo and Warp take a moment to load, and most pictures do without.
     from robots.models import get_robot
-    from robots.render import RobotRenderer
+    from robots.rasterizer import RobotRasterizer
 
     frames, (height, width) = sample.meta["frames"], sample.meta["size"]
     K = check_array("shipped K", np.asarray(shipped["K"], float), [3, 3])
     pose = check_array("shipped pose", np.asarray(shipped["base_from_camera"], float), [4, 4])
-    with RobotRenderer(get_robot(sample.meta["robot"]["name"]), height, width) as render:
-        _, part = render(
-            sample.joints,
-            sample.gripper,
-            np.repeat(K[None], frames, axis=0),
-            np.repeat(pose[None], frames, axis=0),
-        )
-    return part
+    draw = RobotRasterizer(get_robot(sample.meta["robot"]["name"]), height, width)
+    lenses, poses = np.repeat(K[None], frames, axis=0), np.repeat(pose[None], frames, axis=0)
+    return draw(sample.joints, sample.gripper, lenses, poses)[1]
 
 
 def caption(sample: Sample) -> list[str]:

@@ -13,7 +13,7 @@ from reconstruction.depth import DepthEstimate, DepthEstimator, RobotView
 from reconstruction.mask import visible_robot
 from reconstruction.motion import Motion
 from reconstruction.residual import surface_residual
-from robots.render import RobotRenderer
+from robots.rasterizer import RobotRasterizer
 from schemas.episode import Calibration, Provenance
 from schemas.plan import ClipPlan
 
@@ -61,7 +61,7 @@ def lift_clip(
     motion: Motion,
     calibration: Calibration | None,
     estimator: DepthEstimator | None,
-    renderer: RobotRenderer | None,
+    renderer: RobotRasterizer | None,
     why: str = "",
 ) -> Lifted:
     """Everything that a clip's geometry consists of; what cannot be known is left out, with why.

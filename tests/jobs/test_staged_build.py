@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 import pipeline.build
 import pipeline.recall
 import pipeline.samples
-import robots.render
+import robots.rasterizer
 from jobs.build import run_build
 from jobs.cli import app
 from pipeline.made_by import code_of
@@ -86,7 +86,7 @@ def made(monkeypatch) -> Counter[str]:
 
     for name in ("choose_camera", "lift_clip"):
         monkeypatch.setattr(pipeline.samples, name, counted(name, getattr(pipeline.samples, name)))
-    renderer = robots.render.RobotRenderer
+    renderer = robots.rasterizer.RobotRasterizer
     monkeypatch.setattr(renderer, "__call__", counted("rendered", renderer.__call__))
     depth = pipeline.samples.SimulatorDepth
     monkeypatch.setattr(depth, "__call__", counted("depth", depth.__call__))
@@ -224,7 +224,7 @@ def test_a_backfill_changes_one_column_and_calls_nothing_else(
     never = pytest.fail
 
     monkeypatch.setattr(pipeline.samples, "choose_camera", lambda *_: never("a camera is solved"))
-    renderer = robots.render.RobotRenderer
+    renderer = robots.rasterizer.RobotRasterizer
     monkeypatch.setattr(renderer, "__init__", lambda *_: never("a robot is drawn"))
     there = [f"staging.path={kept}", "depth.backend=none"]
     code, told, said = backfill(out, *set_all(*there))
