@@ -73,6 +73,9 @@ class TakesPart(_Part):
     libero: float = Field(0.6, ge=0, le=1, description="share of LIBERO's scenes; twins else")
     seed: int = 0
     twins: TwinsPart = Field(TwinsPart(), description="shares of each source's twins")
+    hand_work: float = Field(
+        0, ge=0, le=1, description="share of LIBERO's takes that are of a hand at work"
+    )
 
 
 class LoopPart(_Part):

@@ -42,6 +42,8 @@ class TakePlan:
         libero: share of the units that are LIBERO's; the rest is twins of the four sources.
         seed: another seed, other scenes.
         twins: shares of each source's twins.
+        hand_work: share of the takes of LIBERO's scenes that are of a hand at work, from its
+            own camera; beside it a fifth of all takes are from a hand, wherever that is.
         bank: what `simulation.depth_scenes.libero_bank` wrote; None: no scenes of LIBERO.
         site: site-packages folder with LIBERO's and robosuite 1.4's assets.
     """
@@ -50,6 +52,7 @@ class TakePlan:
     libero: float
     seed: int
     twins: dict[str, float] = field(default_factory=lambda: TwinsPart().model_dump())
+    hand_work: float = 0.0
     bank: Path | None = None
     site: Path | None = None
 
@@ -121,6 +124,7 @@ def film_takes(
     scenes = _scene_names(plan)
     units = plan_units(plan, scenes)
     facts = {"units": [asdict(unit) for unit in units], "scenes": list(scenes)}
+    facts["hand_work"] = plan.hand_work
     _lay_out(out, facts, plan)
     done = {int(path.name) for path in (out / "done").iterdir()}
     left = [unit for unit in units if unit.number not in done]
@@ -204,7 +208,8 @@ def _film_units(plan: TakePlan, out: Path, units: list[Unit]) -> None:
         if unit.kind == "bank":
             assert plan.bank is not None
             assert plan.site is not None
-            takes = film_libero(open_bank(plan.bank, plan.site), unit.scene, unit.look)
+            bank = open_bank(plan.bank, plan.site)
+            takes = film_libero(bank, unit.scene, unit.look, plan.hand_work)
         else:
             takes = film_twin(unit.kind, unit.scene)
         count = 0

@@ -17,6 +17,7 @@ import numpy as np
 
 from robots.offscreen import OffscreenRenderer
 from simulation.depth_scenes import HELD_OUT_THINGS
+from simulation.depth_scenes.hand_work import hold_something, move_under, working_joints
 from simulation.depth_scenes.libero_place import ground, has, table, workplace
 from simulation.depth_scenes.surroundings import (
     Kind,
@@ -66,8 +67,12 @@ def open_bank(path: Path, site: Path) -> Bank:
     return Bank(tuple(tree["scenes"]), Path(site).resolve())
 
 
-def film_libero(bank: Bank, scene: int, number: int) -> Iterator[Take]:
-    """Takes of one look of a scene; ``number`` chooses colours, light, placements and cameras."""
+def film_libero(bank: Bank, scene: int, number: int, hand_work: float = 0.0) -> Iterator[Take]:
+    """Takes of one look of a scene; ``number`` chooses colours, light, placements and cameras.
+
+    Args:
+        hand_work: share of the takes that are of a hand at work, from the camera on it.
+    """
     rng = np.random.default_rng([7919, scene, number])
     model = copy.copy(compile_scene(bank, scene))
     model.vis.quality.offsamples = 0
@@ -83,9 +88,12 @@ def film_libero(bank: Bank, scene: int, number: int) -> Iterator[Take]:
             start = placements[rng.integers(len(placements))]
             layout = _throw(model, start, rng)
             layout |= around
-            states = [_state(model, layout, start, rng) for _ in range(FRAMES)]
+            working = hand_work > 0 and rng.uniform() < hand_work  # 0 draws nothing
+            if working:
+                layout |= move_under(around, table(model)[0], np.array(_SPREAD), rng)
+            states = [_state(model, layout, start, rng, working) for _ in range(FRAMES)]
             hands = [body_pose(state, "robot0_right_hand") for state in states]
-            views, K = draw_views(rng, place, hands)
+            views, K = draw_views(rng, place, hands, "hand" if working else None)
             take = film_take(renderer, place, states, views, K, rng)
             if take is not None:
                 yield take
@@ -232,9 +240,17 @@ def _throw(model: mujoco.MjModel, start: dict, rng: np.random.Generator) -> dict
 
 
 def _state(
-    model: mujoco.MjModel, layout: dict[str, np.ndarray], start: dict, rng: np.random.Generator
+    model: mujoco.MjModel,
+    layout: dict[str, np.ndarray],
+    start: dict,
+    rng: np.random.Generator,
+    working: bool,
 ) -> mujoco.MjData:
-    """The scene with the robot somewhere, and one thing perhaps moved or lifted."""
+    """The scene with the robot somewhere, and one thing perhaps moved or lifted.
+
+    Args:
+        working: whether the hand points down, and perhaps holds a thing.
+    """
     data = mujoco.MjData(model)
     loose = [name for name in layout if not name.startswith("around_")]
     carried = str(rng.choice(loose)) if rng.uniform() < 0.6 else ""
@@ -242,11 +258,7 @@ def _state(
         pose = pose.copy()
         if name == carried:
             pose[:3] += rng.uniform([-0.1, -0.1, 0.0], [0.1, 0.1, 0.2])
-        if name.startswith(("extra", "around_")):
-            mocap = model.body(name).mocapid[0]
-            data.mocap_pos[mocap], data.mocap_quat[mocap] = pose[:3], pose[3:]
-        else:
-            data.joint(name).qpos[:] = pose
+        _put(model, data, name, pose)
     _, top = table(model)
     for name, values in start.items():
         if len(values) == 1 and has(model, mujoco.mjtObj.mjOBJ_JOINT, name):
@@ -259,17 +271,29 @@ def _state(
     data.joint("gripper0_finger_joint2").qpos[:] = -opening
     rest = np.concatenate([start[f"robot0_joint{j}"] for j in range(1, 8)])
     for _ in range(20):
-        for j in range(7):
+        joints = working_joints(rng, rest) if working else rest + rng.normal(0, _JOINT_SPREAD)
+        for j, value in enumerate(joints):
             joint = model.joint(f"robot0_joint{j + 1}")
-            value = rest[j] + rng.normal(0, _JOINT_SPREAD[j])
             data.joint(joint.id).qpos[:] = np.clip(value, *joint.range)
         mujoco.mj_kinematics(model, data)
         hand = body_pose(data, "robot0_right_hand")
         if (hand @ [0, 0, 0.1, 1])[2] > top and hand[2, 3] > top + 0.03:
             break
+    if working:
+        for name, pose in hold_something(model, layout, hand, rng).items():
+            _put(model, data, name, pose)
+        mujoco.mj_kinematics(model, data)
     mujoco.mj_comPos(model, data)
     mujoco.mj_camlight(model, data)
     return data
+
+
+def _put(model: mujoco.MjModel, data: mujoco.MjData, name: str, pose: np.ndarray) -> None:
+    if name.startswith(("extra", "around_")):
+        mocap = model.body(name).mocapid[0]
+        data.mocap_pos[mocap], data.mocap_quat[mocap] = pose[:3], pose[3:]
+    else:
+        data.joint(name).qpos[:] = pose
 
 
 def _turned(quat: np.ndarray, yaw: float) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import mujoco
@@ -80,14 +81,18 @@ class Workplace:
 
 
 def draw_views(
-    rng: np.random.Generator, place: Workplace, world_from_hand: Sequence[Floats]
+    rng: np.random.Generator,
+    place: Workplace,
+    world_from_hand: Sequence[Floats],
+    kind: Literal["own", "hand", "any"] | None = None,
 ) -> tuple[Floats, Floats]:
     """world_from_camera (4, 4, 4) and K (3, 3) of a take.
 
-    Half are the scene's own cameras, shaken, and a fifth ride on the hand; the rest look at the
-    workplace from anywhere.
+    Args:
+        kind: one of the scene's own cameras, shaken ("own"), one that rides on the hand, or one
+            that looks at the workplace from anywhere; None: half, a fifth, and the rest.
     """
-    kind = rng.choice(["own", "hand", "any"], p=[0.5, 0.2, 0.3])
+    kind = kind or rng.choice(["own", "hand", "any"], p=[0.5, 0.2, 0.3])
     if kind == "hand" and place.own_hand:
         mount, lens = place.own_hand[rng.integers(len(place.own_hand))]
         mount = mount @ _shake(rng, 0.02, 0.15)
