@@ -42,6 +42,9 @@ LEVELS: dict[str, tuple[float, ...]] = {
     "shipped": (0.0,),
 }
 PEERS = ("icp", "silhouette", "silhouette_true")
+# What is run first, and then the settings in their order: most is read from these.
+_FIRST = ("start", 15.0)
+_ORDER = ("cold", "focal", "start", "frames", "motion", "width", "shipped", "masks")
 # Of a guess at the focal length: how wrong it is (log, one sigma), and what the solver is told.
 FOCAL_ERROR, FOCAL_SIGMA = 0.1, 0.15
 _SHIPPED = 4  # poses of each kind a clip: right, and stale
@@ -71,21 +74,42 @@ class Trial:
         told = json.dumps([*asdict(self).values(), _code(self.method)])
         return hashlib.sha256(told.encode()).hexdigest()[:16]
 
+    @property
+    def film(self) -> FilmOptions:
+        """How its clip is filmed, before it is shortened or shrunk."""
+        return FilmOptions(
+            ideal_lens=self.setting == "focal",
+            motion=self.level if self.setting == "motion" else 1.0,
+        )
+
+    def __str__(self) -> str:
+        return f"{self.source} {self.seed} {self.setting} {self.level:g} {self.method}"
+
 
 def trials(
-    settings: tuple[str, ...], methods: tuple[str, ...], sources: tuple[str, ...], seeds: list[int]
+    settings: tuple[str, ...],
+    methods: tuple[str, ...],
+    sources: tuple[str, ...],
+    seeds: list[int],
+    starts: tuple[float, ...] = LEVELS["start"],
 ) -> Iterator[Trial]:
-    """Every run, clip by clip, so that a run broken off has something of each setting.
+    """Every run: the most telling settings first, each for all clips, and peers last.
 
-    Peers need a start and the true K, so they run in the setting "start" alone.
+    A run broken off so has whole points of its curves. Peers need a start and the true K, so they
+    run in the setting "start" alone.
     """
-    for seed in seeds:
-        for source in sources:
-            for setting in settings:
-                for level in LEVELS[setting]:
-                    for method in methods:
-                        if method == "solver" or setting == "start":
-                            yield Trial(setting, level, method, source, seed)
+    runs = [
+        (setting, level, method)
+        for method in ("solver", *PEERS[::-1])  # the slowest peer first: none is waited for alone
+        for setting in _ORDER
+        for level in (starts if setting == "start" else LEVELS[setting])
+        if setting in settings and method in methods and (method == "solver" or setting == "start")
+    ]
+    runs.sort(key=lambda run: (run[2] != "solver", run[:2] != _FIRST))
+    for setting, level, method in runs:
+        for seed in seeds:
+            for source in sources:
+                yield Trial(setting, level, method, source, seed)
 
 
 def run_trial(trial: Trial, cache: Path) -> dict[str, Any]:
@@ -164,11 +188,7 @@ def problem_of(clip: CameraClip) -> CameraProblem:
 
 
 def _clip(trial: Trial, cache: Path) -> CameraClip:
-    options = FilmOptions(
-        ideal_lens=trial.setting == "focal",
-        motion=trial.level if trial.setting == "motion" else 1.0,
-    )
-    clip = _kept(trial.source, trial.seed, options, cache)
+    clip = _kept(trial.source, trial.seed, trial.film, cache)
     if trial.setting == "frames":
         return shortened(clip, int(trial.level))
     return shrunk(clip, int(trial.level)) if trial.setting == "width" else clip

@@ -11,7 +11,8 @@ frames, motion, width
 shipped  score given poses, half of them stale by up to 20 deg and 30 cm
 
 Every result is added to a file at once; what it holds already, for the same code, is not run
-again. Give --table to tabulate the file as it is.
+again. A trial that fails is named at the end, and the others are kept. Give --table to tabulate
+the file as it is. All settings of twelve seeds take hours of one core: give --workers.
 
     python -m benchmarks.camera --seeds 1000 1001 --results out/camera.jsonl --plot out/camera.png
 """
@@ -39,7 +40,8 @@ from benchmarks._camera_tables import (
     shipped_scores,
     summary,
 )
-from benchmarks._camera_trials import LEVELS, PEERS, STARTS, run_trial, trials
+from benchmarks._camera_trials import LEVELS, PEERS, STARTS, trials
+from benchmarks._camera_workers import outcomes
 from benchmarks._charts import write_charts
 from benchmarks._common import parser, print_header, print_table, write_json
 
@@ -60,6 +62,16 @@ def main() -> None:
         default=list(range(REPORTED, REPORTED + 12)),
         help=f"of clips; those below {REPORTED} are for tuning (12 from {REPORTED})",
     )
+    parse.add_argument(
+        "--starts",
+        type=float,
+        nargs="+",
+        choices=LEVELS["start"],
+        default=list(LEVELS["start"]),
+        help="errors of the setting start, deg",
+    )
+    parse.add_argument("--workers", type=int, default=1, help="processes of one thread each (1)")
+    parse.add_argument("--gpus", type=int, default=1, help="that they share, with MUJOCO_GL=egl")
     parse.add_argument("--results", type=Path, default=Path("out/camera.jsonl"))
     parse.add_argument("--limit", type=int, help="run at most so many trials that are new")
     parse.add_argument("--table", action="store_true", help="run nothing: what the file holds")
@@ -79,18 +91,33 @@ def _run(args: Any) -> list[Row]:
     """Results of the wanted trials: those in the file, and those that are added to it."""
     done = {row["key"]: row for row in read_results(args.results)}
     wanted = list(
-        trials(tuple(args.settings), tuple(args.methods), tuple(args.sources), args.seeds)
+        trials(
+            tuple(args.settings),
+            tuple(args.methods),
+            tuple(args.sources),
+            args.seeds,
+            tuple(args.starts),
+        )
     )
     new = [trial for trial in wanted if trial.key not in done][: args.limit]
     args.results.parent.mkdir(parents=True, exist_ok=True)
-    for number, trial in enumerate(new, 1):
-        row = run_trial(trial, args.cache)
+    failed = []
+    for number, (trial, row) in enumerate(outcomes(new, args.cache, args.workers, args.gpus), 1):
+        told = f"[{number}/{len(new)}] {trial}:"
+        if isinstance(row, Exception):
+            row.add_note(f"in the trial {trial}")
+            failed.append(row)
+            print(f"{told} failed: {row}", flush=True)
+            continue
         with args.results.open("a") as file:
             file.write(json.dumps(row) + "\n")
         done[trial.key] = row
-        told = f"found {row['found']} {row.get('verdict', '')}" if "found" in row else ""
-        name = f"{trial.source} {trial.seed} {trial.setting} {trial.level:g} {trial.method}"
-        print(f"[{number}/{len(new)}] {name}: {told} {row['seconds']:.1f} s", flush=True)
+        found = f"found {row['found']} {row.get('verdict', '')}" if "found" in row else ""
+        print(f"{told} {found} {row['seconds']:.1f} s", flush=True)
+    if failed:
+        raise ExceptionGroup(
+            f"{len(failed)} of {len(new)} trials failed; {args.results} holds the others", failed
+        )
     missing = sum(trial.key not in done for trial in wanted)
     if missing:
         print(f"{missing} of {len(wanted)} trials are not run yet: run the same command again")

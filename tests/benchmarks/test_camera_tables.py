@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu
 
-from benchmarks import camera
+from benchmarks import _camera_workers, camera
 from benchmarks._camera_tables import auc, charts, confusion, roc, summary
 from benchmarks._camera_trials import Trial, displaced, trials
 from benchmarks._charts import write_charts
@@ -71,7 +71,7 @@ def test_a_run_that_was_broken_off_goes_on_where_it_was(tmp_path, monkeypatch) -
         told = {"setting": trial.setting, "level": trial.level, "method": trial.method}
         return _row(True, key=trial.key, source=trial.source, seed=trial.seed, **told)
 
-    monkeypatch.setattr(camera, "run_trial", run)
+    monkeypatch.setattr(_camera_workers, "run_trial", run)
     results, numbers, plot = (tmp_path / name for name in ("r.jsonl", "n.json", "p.png"))
     command = f"camera --seeds 1 --sources rt1 --settings start frames --results {results}"
     monkeypatch.setattr(sys, "argv", [*command.split(), "--limit", "20"])
