@@ -32,6 +32,9 @@ UV = @echo "uv makes $@"; eval "$$($(VENV)/bin/python -m pip config list | sed -
   s/^find-links=/export UV_FIND_LINKS=/p; s/^constraint=/export UV_CONSTRAINT=/p')"; \
   UV_INDEX_STRATEGY=unsafe-best-match $(VENV)/bin/uv --quiet
 INSTALL = $(UV) pip install --python $(VENV)
+# Container images set it; without kept bytecode each of the processes that a build or a test starts
+# would compile all that it imports anew: seconds of torch, zarr or Ray.
+unexport PYTHONDONTWRITEBYTECODE
 # Two processes share the cores, so neither starts a thread a core (linear algebra, software OpenGL).
 # Files stay together, so that fixtures are made once, until one process has nothing left to do.
 PYTEST_BY_TWO = OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 LP_NUM_THREADS=1 \

@@ -30,6 +30,21 @@ if (SHARED / "robots").is_dir():
     os.environ.setdefault("MENAGERIE_ROOT", str(SHARED / "robots"))
 
 
+# They take longest, so they begin first: one process would end with them long after the other.
+_LONGEST = ("test_libero_rollout.py", "test_kill.py", "test_twin_truth.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests before those without: what is left at the end is soon done."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+
+    def rank(item: pytest.Item) -> tuple[int, bool]:
+        name = item.path.name
+        return _LONGEST.index(name) if name in _LONGEST else len(_LONGEST), item.path not in slow
+
+    items.sort(key=rank)
+
+
 def _shared(part: str) -> Path:
     path = SHARED / part
     if not path.exists():

@@ -152,9 +152,10 @@ def test_depth_of_one_view_is_found_again_in_the_other(recorded):
         with np.errstate(invalid="ignore"):
             inside = np.flatnonzero((z > 0) & (pixels > 1).all(1) & (pixels < 255).all(1))
         chosen = rng.choice(inside, min(4000, len(inside)), replace=False)
-        chosen = chosen[
-            [sees(scene, step, world[step] @ there, world[step], points[n]) for n in chosen]
-        ]
+        [state] = scene._states([step])
+        eye = (world[step] @ there)[:3, 3]
+        at = transform(world[step], points[chosen])
+        chosen = chosen[[sees(scene.model, state, eye, point) for point in at]]
         found, smooth = sample_depth(wrist.frames.depth([step])[0], pixels[chosen])
         gaps.append(np.abs(found - z[chosen])[smooth])
         far.append(smooth.mean())
@@ -165,15 +166,11 @@ def test_depth_of_one_view_is_found_again_in_the_other(recorded):
     print(f"{len(gap)} points: median {np.median(gap)}, largest {gap.max()} m")
 
 
-def sees(scene, step, world_from_camera, world_from_base, point) -> bool:
-    """Whether a ray from the camera meets the point first, among what is shown."""
-    [data] = scene._states([step])
-    eye, at = world_from_camera[:3, 3], transform(world_from_base, point[None])[0]
+def sees(model, state, eye, at) -> bool:
+    """Whether a ray from ``eye`` meets the point ``at`` first, among what is shown."""
     way = np.linalg.norm(at - eye)
     shown = np.array([0, 1, 1, 0, 0, 0], np.uint8)
-    hit = mujoco.mj_ray(
-        scene.model, data, eye, (at - eye) / way, shown, 1, -1, np.zeros(1, np.int32)
-    )
+    hit = mujoco.mj_ray(model, state, eye, (at - eye) / way, shown, 1, -1, np.zeros(1, np.int32))
     return abs(hit - way) < 0.002
 
 

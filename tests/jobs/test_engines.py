@@ -15,7 +15,7 @@ from pipeline.build import find_finished
 from pipeline.plan import make_plan, renew
 from pipeline.store import OutputError, Store
 from pipeline.verify import read_plan, verify
-from schemas.config import BuildConfig, RunConfig
+from schemas.config import BuildConfig, RayConfig, RunConfig
 from schemas.reasons import Reason, UsageError
 
 QUICK = {"camera": {"solve": "never"}, "shard": {"episodes": 2}, "quarantine": {"max_share": 1}}
@@ -47,9 +47,22 @@ def expected(plan, tmp_path_factory, sha256_of_files):
     return sha256_of_files(out)
 
 
+@pytest.fixture(scope="module")
+def cluster():
+    """Ray on this machine, which later builds of this process join: to start it takes seconds."""
+    from jobs.on_ray import _cluster
+
+    with _cluster(RayConfig()):
+        yield
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ENGINES)
-def test_every_engine_gives_the_same_bytes(name, plan, expected, tmp_path, sha256_of_files):
+def test_every_engine_gives_the_same_bytes(
+    name, plan, expected, tmp_path, sha256_of_files, request
+):
+    if name == "stages":  # "ray" starts its own
+        request.getfixturevalue("cluster")
     told = []
     run_build(plan, Store.at(tmp_path), ENGINES[name], told.append)
     assert sha256_of_files(tmp_path) == expected
@@ -59,7 +72,9 @@ def test_every_engine_gives_the_same_bytes(name, plan, expected, tmp_path, sha25
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["local", "beam", "ray"])
-def test_an_error_of_a_worker_is_explained_whatever_the_engine(name, plan, tmp_path):
+def test_an_error_of_a_worker_is_explained_whatever_the_engine(name, plan, tmp_path, request):
+    if name == "ray":
+        request.getfixturevalue("cluster")
     gone = dataclasses.replace(
         plan, sources=(plan.sources[0].model_copy(update={"data": str(tmp_path / "gone")}),)
     )
@@ -200,7 +215,7 @@ def test_a_store_reads_and_removes_nothing_outside(tmp_path, name):
 
 
 @pytest.mark.slow
-def test_stages_that_would_wait_for_ever_are_refused(plan, tmp_path):
+def test_stages_that_would_wait_for_ever_are_refused(plan, tmp_path, cluster):
     full = RunConfig.model_validate(
         {"engine": "ray", "workers": 4, "ray": {"stages": True, "cpus": 64}}
     )
