@@ -253,7 +253,7 @@ def _plain(value: Any) -> float | None:
 def _code(method: str) -> str:
     """Of what a method's results depend on, beside the clips."""
     folder = _ROOT / "reconstruction/camera"
-    files = sorted(folder.glob("*.py"))
+    files = sorted([*folder.glob("*.py"), *folder.glob("*.safetensors")])
     if method != "solver":
         files = [_ROOT / "benchmarks/_camera_peers.py"]
     digest = hashlib.sha256()

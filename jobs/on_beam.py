@@ -185,7 +185,8 @@ def _tasks(url: str) -> list[str]:
     return [task.to_json() for task in shards if task.name not in there]
 
 
-# A worker process takes bundles on any of its threads, some at once; OpenGL belongs to one thread.
+# A worker process takes bundles on any of its threads, some at once; OpenGL (simulators) belongs to
+# one thread, and a rasteriser keeps memory between its calls.
 _thread = ThreadPoolExecutor(1)
 
 

@@ -131,7 +131,7 @@ class _Actor:
             stages = Stages(read, encode, config.ray.ahead)
             builder = replace(builder, stages=stages)
         self._builder = builder
-        # Ray Data calls this and `__call__` on different threads, and OpenGL belongs to one.
+        # Ray Data calls this and `__call__` on different threads; OpenGL belongs to one (simulators).
         self._thread = ThreadPoolExecutor(1)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:

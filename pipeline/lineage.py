@@ -205,13 +205,23 @@ def code_version() -> str:
 
 @lru_cache(maxsize=1)
 def source_hash() -> str:
-    """sha256 over the path, a zero byte and the content of each source file, in order of paths."""
+    """sha256 over the path, a zero byte and the content of each source file, in order of paths, and
+    of weights beside one of its name.
+    """
     digest = hashlib.sha256()
     root = Path(__file__).resolve().parent.parent
     for folder in CODE_FOLDERS:
-        for path in sorted((root / folder).rglob("*.py")):
-            digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+        for source in sorted((root / folder).rglob("*.py")):
+            for path in with_weights(source):
+                name = path.relative_to(root).as_posix()
+                digest.update(name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
+
+
+def with_weights(source: Path) -> list[Path]:
+    """A source file, and the weights that it runs, where they lie beside it by its name."""
+    weights = source.with_suffix(".safetensors")
+    return [source, weights] if weights.is_file() else [source]
 
 
 @lru_cache(maxsize=1)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from pipeline.lineage import CODE_FOLDERS
+from pipeline.lineage import CODE_FOLDERS, with_weights
 
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -23,7 +23,8 @@ def code_of(roots: tuple[str, ...], alone: tuple[str, ...] = (), base: Path = _R
 
 
 def files_of(roots: tuple[str, ...], alone: tuple[str, ...] = (), base: Path = _ROOT) -> list[Path]:
-    """The source files of modules, and of all that they import, at their top or within functions.
+    """The source files of modules, and of all that they import, at their top or within functions,
+    and weights that lie beside one by its name.
 
     Args:
         roots: dotted names; a package stands for all of its modules.
@@ -41,7 +42,7 @@ def files_of(roots: tuple[str, ...], alone: tuple[str, ...] = (), base: Path = _
             found.add(path)
             waiting += _imported(path, base)
     found.update(path for name in alone for path in _modules(name, base))
-    return sorted(found)
+    return sorted(path for source in found for path in with_weights(source))
 
 
 def _modules(name: str, base: Path) -> list[Path]:

@@ -78,8 +78,7 @@ def robot_rows(sample: Sample) -> list[RobotRow]:
 
     Raises:
         FieldAbsentError: the sample has neither camera; the message says why.
-        UsageError: the shipped camera needs rendering, and the robot's description or OpenGL is
-            not here.
+        UsageError: the shipped camera needs rendering, and the robot's description is not here.
         ShapeError: the shipped camera is no K and pose.
     """
     said = sample.meta.get("fields", {})

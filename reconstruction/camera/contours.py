@@ -79,6 +79,33 @@ def profiles(images: NDArray, lines: Lines, offsets: Floats) -> NDArray[np.float
     return out
 
 
+def covered(
+    depth: NDArray[np.float32], part: NDArray[np.uint8], lines: Lines, offsets: Floats
+) -> tuple[Floats, Floats, Floats]:
+    """What is rendered at offsets (K,) pixels along lines: three of (N, K).
+
+    Shares of the line's own part and of the robot, and depth (m): of what the nearest pixel shows,
+    the line's own where that is no robot.
+    """
+    height, width = part.shape[1:]
+    where = lines.point[:, None] + offsets[:, None] * lines.normal[:, None] - 0.5
+    corner = np.floor(where)
+    within = where - corner
+    left, top = np.moveaxis(corner.astype(np.int64), -1, 0)
+    frame, own = lines.frame[:, None], lines.depth[:, None]
+    shares, whole = np.zeros(left.shape), np.zeros(left.shape)
+    for dx in (0, 1):
+        for dy in (0, 1):
+            x, y = (left + dx).clip(0, width - 1), (top + dy).clip(0, height - 1)
+            weight = np.abs(1 - dx - within[..., 0]) * np.abs(1 - dy - within[..., 1])
+            there = part[frame, y, x] > 0
+            shares += weight * (there & _same(depth[frame, y, x], own))
+            whole += weight * there
+    x, y = (np.round(where).astype(np.int64).clip(0, (width - 1, height - 1))).transpose(2, 0, 1)
+    deep = np.where(part[frame, y, x] > 0, depth[frame, y, x], own)
+    return shares, whole, deep
+
+
 def _of_frame(
     depth: NDArray[np.float32],
     part: NDArray[np.uint8],

@@ -14,6 +14,8 @@ from reconstruction.camera.backdrop import Backdrop
 from reconstruction.camera.contours import Lines, contour_lines
 from reconstruction.camera.frames import FrameSet
 from reconstruction.camera.mask_lines import join_masks
+from reconstruction.camera.strips import take_strips
+from reconstruction.camera.two_ways import LEARNED_INSET, join_learned
 from robo4d.geometry import invert, make_pose, transform
 
 Floats = NDArray[np.floating]
@@ -42,7 +44,7 @@ LATE_SPREAD, LATEST = 0.25, 0.6
 _TUKEY = 3.0  # in standard deviations
 # Lines that cannot tell pull an offset to zero, and robust weights fall for lines that move: steps
 # from afar and by matting go about half the way (measured on twins), and are made longer.
-_FAR, _HASTE, _MATTE_HASTE = 5.0, 1.6, 1.5
+_FAR, _HASTE, _MATTE_HASTE, _LEARNED_HASTE = 5.0, 1.6, 1.5, 1.3
 _MATTE_MARGIN = 3  # pixels off at most when matting begins, for the backdrop
 # Steps after which it is asked whether the camera still moves, by more than so many standard
 # deviations, and before which it is not.
@@ -83,6 +85,7 @@ class Round:
         frames: how many.
         lines: a frame.
         matte: by matting, for what is near already; ``reach`` is `COARSE` or `FINE`.
+        learned: by the learned localiser too (`two_ways`).
         most: steps; it is over earlier once four in a row moved the camera by less than can be
             known of it, after eight.
         images: what images say is taken, and not only learned masks.
@@ -92,8 +95,16 @@ class Round:
     frames: int
     lines: int
     matte: bool = False
+    learned: bool = False
     most: int = 1
     images: bool = True
+
+    @property
+    def haste(self) -> float:
+        """What its steps are made longer by."""
+        if self.learned:
+            return _LEARNED_HASTE
+        return _MATTE_HASTE if self.matte else _HASTE if self.reach > _FAR else 1.0
 
 
 def refine(
@@ -164,18 +175,29 @@ def _stepped(
         weight = weight * turn.images
         offset, weight = join_masks(offset, weight, frames.shares[chosen], lines, turn.reach)
     weight /= _CORRELATION**2
+    together = _at_one_place(lines)
     if not frames.on_hand:
-        weight /= 1 + _SAME_PLACE * (_at_one_place(lines) - 1)
+        weight /= 1 + _SAME_PLACE * (together - 1)
     if weight.sum() < 1e-6:
         return replace(estimate, covariance=None)
     rows = _rows(lines, lens, estimate.pose, frames.velocity[chosen])
-    haste = _MATTE_HASTE if turn.matte else _HASTE if turn.reach > _FAR else 1.0
-    estimate, inverse = _step(estimate, rows, offset, weight, spread, frames.dt, haste, known)
+    spreads = np.full(rows.shape[1], _INSET_SPREAD)
     # On the hand a link's error is the same in all frames.
-    moment, error = lines.frame, _LINK_ERROR
+    moment, link, error = lines.frame, lines.link, _LINK_ERROR
     if frames.on_hand:
         moment, error = np.zeros_like(lines.frame), _GRIPPER_ERROR
-    moved = _moved(moment, lines.link, rows, weight)
+    if turn.learned:
+        strips = take_strips(images, lines, depth, part, lens[0, 0], estimate.pose, backdrop)
+        rows, offset, weight = join_learned(
+            rows, offset, weight, strips, together, _COLUMNS, turn.reach
+        )
+        moment, link = np.tile(moment, 2), np.tile(link, 2)
+        spreads = np.append(spreads, np.full(rows.shape[1] - len(spreads), LEARNED_INSET))
+    spreads[[_ZOOM, _LATE]] = spread or 1e-6, LATE_SPREAD * frames.dt
+    spreads[:_ZOOM] = np.inf
+    haste = turn.haste
+    estimate, inverse = _step(estimate, rows, offset, weight, spreads, frames.dt, haste, known)
+    moved = _moved(moment, link, rows, weight)
     covariance = frames.enlarged**2 * inverse + error**2 * inverse @ moved @ inverse
     return replace(estimate, covariance=covariance[:_COLUMNS, :_COLUMNS])
 
@@ -246,20 +268,16 @@ def _step(
     rows: Floats,
     offset: Floats,
     weight: Floats,
-    zoom: float,
+    spread: Floats,
     dt: float,
     haste: float,
     known: Known | None,
 ) -> tuple[Estimate, Floats]:
-    """``haste`` times a step of weighted least squares with priors on all but the pose.
+    """``haste`` times a step of weighted least squares with priors of ``spread`` (C,) about 0.
 
     Also the inverse (C, C) of its information.
     """
     columns = rows.shape[1]
-    spread = np.full(columns, np.inf)
-    spread[_ZOOM] = zoom or 1e-6
-    spread[_LATE] = LATE_SPREAD * dt
-    spread[_COLUMNS:] = _INSET_SPREAD
     now = np.zeros(columns)
     now[_ZOOM], now[_LATE] = estimate.log_zoom, estimate.late
     information = rows.T @ (weight[:, None] * rows) + np.diag(spread**-2.0)

@@ -41,7 +41,7 @@ def test_a_part_leaves_out_what_other_parts_are_made_by():
     camera, robot, depth = (names(part) for part in ("camera", "robot", "depth"))
     assert "reconstruction/camera/search.py" in camera
     assert not {name for name in robot | depth if name.startswith("reconstruction/camera/")}
-    assert "robots/render.py" in robot
+    assert "robots/rasterizer.py" in robot
     assert "reconstruction/depth/simulator.py" in depth
     assert "reconstruction/lift.py" in robot & depth
     assert "converters/droid.py" in camera & depth
@@ -92,3 +92,20 @@ def test_a_module_alone_counts_and_its_imports_do_not(made):
 def test_a_module_that_is_gone_is_a_bug_and_said(made):
     with pytest.raises(ValueError, match="'robots.gone' is no module"):
         made[1]("robots.gone")
+
+
+def test_weights_beside_a_source_file_count_with_it():
+    made_by = files_of(("reconstruction.camera",))
+    names = {path.relative_to(REPO).as_posix() for path in made_by}
+    assert "reconstruction/camera/outline_net.safetensors" in names
+
+
+def test_other_weights_are_other_code(tmp_path):
+    (tmp_path / "robots").mkdir()
+    (tmp_path / "robots" / "net.py").write_text("x = 1\n")
+    weights = tmp_path / "robots" / "net.safetensors"
+    weights.write_bytes(b"one")
+    before = code_of(("robots.net",), base=tmp_path)
+    code_of.cache_clear()
+    weights.write_bytes(b"two")
+    assert code_of(("robots.net",), base=tmp_path) != before

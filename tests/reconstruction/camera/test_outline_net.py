@@ -1,0 +1,127 @@
+from types import ModuleType
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from benchmarks._outline_film import true_offsets
+from reconstruction.camera.contours import contour_lines
+from reconstruction.camera.outline_net import OutlineNet, embedded_net, load_net
+from reconstruction.camera.strips import features, take_strips
+from reconstruction.camera.two_ways import join_learned
+from schemas.reasons import UsageError
+
+
+@pytest.fixture
+def trainer() -> ModuleType:
+    pytest.importorskip("torch")
+    from jobs import train_outline
+
+    return train_outline
+
+
+def _disc(shift: float, finer: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A bright disc's image, and depth and parts of one that is ``shift`` pixels smaller."""
+    y, x = (np.mgrid[: 96 * finer, : 96 * finer] + 0.5) / finer
+    away = np.hypot(x - 48, y - 48)
+    share = np.clip((30 - away) / 1.6 + 0.5, 0, 1)[..., None]
+    image = share * [200, 190, 180] + (1 - share) * [70, 80, 60]
+    part = (away < 30 - shift).astype(np.uint8)
+    return image[None].astype(np.float32), part[None].astype(np.float32), part[None]
+
+
+def _strips(shift: float):
+    image, depth, part = _disc(shift)
+    lines = contour_lines(depth, part, 150, np.random.default_rng(0), inner=True)
+    return take_strips(image, lines, depth, part, 200.0, np.eye(4), None)
+
+
+@pytest.mark.parametrize("shift", [-1.0, 0.0, 0.7, 1.5])
+def test_finds_a_known_edge(shift: float) -> None:
+    offset, deviation, holds = embedded_net()(_strips(shift))
+    assert np.median(offset) == pytest.approx(shift, abs=0.1)
+    assert np.median(deviation) < 0.6
+    assert np.median(holds) > 0.8
+
+
+def test_a_line_counts_by_both_ways() -> None:
+    strips = _strips(0.7)
+    count, own = len(strips), 8
+    rng = np.random.default_rng(0)
+    rows, offset = rng.standard_normal((count, own + 3)), rng.uniform(-1, 1, count)
+    weight, alone = rng.uniform(1, 2, count), np.ones(count, int)
+    both, offsets, weights = join_learned(rows, offset, weight, strips, alone, own, 3.0)
+    assert both.shape == (2 * count, own + 6)
+    # Links' insets are each way's own; all else is shared.
+    assert (both[:count] == np.hstack([rows, np.zeros((count, 3))])).all()
+    assert (both[count:] == np.hstack([rows[:, :own], np.zeros((count, 3)), rows[:, own:]])).all()
+    assert (offsets[:count] == offset).all()
+    assert np.median(offsets[count:]) == pytest.approx(0.7, abs=0.1)
+    assert weights[:count] / weight == pytest.approx(weights[0] / weight[0])
+    assert (weights[count:] >= 0).all()
+    crowded = join_learned(rows, offset, weight, strips, 11 * alone, own, 3.0)[2]
+    assert crowded[count:] == pytest.approx(weights[count:] / 4)  # 1 + 0.3 of ten others
+    beyond = join_learned(rows, offset, weight, strips, alone, own, 0.1)[2]
+    assert (beyond[count:] == 0).mean() > 0.8
+
+
+def test_numpy_agrees_with_torch(trainer) -> None:
+    torch = trainer.torch
+    strips = _strips(0.4)
+    torch.manual_seed(0)
+    network = trainer.make_network(features(strips).shape[1])
+    layers = [layer for layer in network if isinstance(layer, torch.nn.Linear)]
+    net = OutlineNet(
+        tuple(layer.weight.T.detach().numpy() for layer in layers),
+        tuple(layer.bias.detach().numpy() for layer in layers),
+    )
+    told = network(torch.from_numpy(features(strips))).detach().numpy()
+    offset, deviation, holds = net(strips)
+    np.testing.assert_allclose(offset, told[:, 0], atol=1e-5)
+    np.testing.assert_allclose(deviation, np.sqrt(2) * np.exp(told[:, 1]), rtol=1e-4)
+    np.testing.assert_allclose(holds, 1 / (1 + np.exp(told[:, 2])), rtol=1e-4)
+
+
+@pytest.mark.parametrize("shift", [-1.3, 0.0, 0.7])
+def test_labels_are_exact(shift: float) -> None:
+    _, depth, part = _disc(shift)
+    lines = contour_lines(depth, part, 150, np.random.default_rng(0), inner=True)
+    offset = true_offsets(lines, *_disc(0.0, 4)[1:])
+    away = np.hypot(*(lines.point + offset[:, None] * lines.normal - 48).T)
+    assert np.abs(away - 30).max() < 0.125  # half a pixel of the finer rendering
+    assert away.mean() == pytest.approx(30, abs=0.02)
+
+
+def test_misfit_is_least_at_the_truth(trainer) -> None:
+    torch = trainer.torch
+    offset = torch.tensor([0.5])
+    told = torch.tensor([[0.5, -1.0, -2.0], [0.0, -1.0, -2.0], [0.5, -1.0, 2.0]])
+    assert trainer.misfit(told, offset).argmin() == 0
+
+
+def test_varied_strips_keep_what_is_rendered(trainer) -> None:
+    strips = _strips(0.0)
+    other = trainer.varied(strips, np.random.default_rng(0))
+    assert (np.sort(other.own.sum((1, 2))) == np.sort(strips.own.sum((1, 2)))).all()
+    assert (other.image != strips.image).any()
+    assert other.relief is strips.relief
+
+
+def test_refuses_files_of_no_such_network(tmp_path) -> None:
+    path = tmp_path / "outline.safetensors"
+    path.write_bytes(b"no such file")
+    with pytest.raises(UsageError, match="no readable safetensors"):
+        load_net(path)
+    sizes = [9, 4, 2, 3]
+    good = {f"weight{i}": np.zeros(sizes[i : i + 2], np.float32) for i in range(3)}
+    good |= {f"bias{i}": np.zeros(sizes[i + 1], np.float32) for i in range(3)}
+    for change, says in (
+        ({"weight1": np.zeros((5, 2), np.float32)}, "do not follow"),
+        ({"bias0": np.full(4, np.nan, np.float32)}, "not finite"),
+        ({"more": np.zeros(1, np.float32)}, "holds"),
+    ):
+        safetensors.numpy.save_file(good | change, path)
+        with pytest.raises(UsageError, match=says):
+            load_net(path)
+    safetensors.numpy.save_file(good, path)
+    assert load_net(path).weights[0].shape == (9, 4)
