@@ -3,8 +3,8 @@
     python -m benchmarks._outline_film --out FOLDER --seeds 100 192 --workers 2
 
 films a few frames of every view of `schedule`, as `_camera_film` does, and writes
-SOURCE-SEED-VIEW.npz: the fields of `Strips`, ``offset`` (N,) in pixels, ``link`` (N,). What is
-there is kept. Seeds under `LEAST` and from `REPORTED` on are for judging.
+SOURCE-SEED-VIEW.npz: the fields of `Strips`, and ``offset`` (N,) in pixels. What is there is kept.
+Seeds from `REPORTED` on are for judging, those under `LEAST` for tuning by `benchmarks.camera`.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ def views(source: str, seed: int) -> list[Camera]:
     return [c for c in _drawn(source, seed).layout.cameras.values() if not c.on_wrist]
 
 
-def film_strips(source: str, seed: int, view: int) -> tuple[Strips, Lines, Floats]:
-    """Strips, their lines, and by how many pixels the true outline lies further out."""
+def film_strips(source: str, seed: int, view: int) -> tuple[Strips, Floats]:
+    """Strips, and by how many pixels the true outline lies further out."""
     twin, episode = TWINS[source], _drawn(source, seed)
     rng = np.random.default_rng([seed, 11, view])
     layout, robot, camera = episode.layout, twin.RIG.robot, views(source, seed)[view]
@@ -99,22 +99,26 @@ def film_strips(source: str, seed: int, view: int) -> tuple[Strips, Lines, Float
     guess = pose @ make_pose(Rotation.from_rotvec(off[0]).as_matrix(), off[1])
     depth, part = frames.rendered(every, K, guess)
     lines = contour_lines(depth, part, _LINES, rng, inner=True)
-    finer = FrameSet([problem], [every], RobotRasterizer(robot, *(_FINER * n for n in size)))
+    finer = FrameSet([problem], [every], RobotRasterizer(robot, _FINER * size[0], _FINER * size[1]))
     finer.set_late(0.0)
     offset = true_offsets(lines, *finer.rendered(every, np.diag([_FINER, _FINER, 1.0]) @ K, pose))
     kept = np.abs(offset) < _SEEN
     lines = Lines(*(getattr(lines, name)[kept] for name in Lines.__dataclass_fields__))
     backdrop = frames.backdrop(K, guess, _MARGIN)
     strips = take_strips(frames.images, lines, depth, part, K[0, 0], guess, backdrop)
-    return strips, lines, offset[kept]
+    return strips, offset[kept]
 
 
 def _problem(
     robot: RobotModel, size: tuple[int, int], script: Script, rgb: NDArray[np.uint8] | None
 ) -> CameraProblem:
+    def decode(steps: NDArray[np.integer]) -> NDArray[np.uint8]:
+        assert rgb is not None, "of a log that chooses frames, which shows none"
+        return rgb[steps]
+
     return CameraProblem(
         robot=robot,
-        decode=lambda steps: rgb[steps],
+        decode=decode,
         size=size,
         joints=script.joints.astype(float),
         fingers=script.opening,
@@ -167,10 +171,10 @@ def _film_seed(out: Path, seed: int) -> str:
     for source, view in schedule(seed):
         path = out / f"{source}-{seed}-{view}.npz"
         if not path.exists():
-            strips, lines, offset = film_strips(source, seed, view)
+            strips, offset = film_strips(source, seed, view)
             part = path.with_suffix(".part")
             with part.open("wb") as file:
-                np.savez(file, offset=offset, link=lines.link, **vars(strips))
+                np.savez(file, offset=offset, **vars(strips))
             part.rename(path)
             count += len(offset)
     return f"{seed}: {count} new strips"

@@ -131,7 +131,8 @@ class _Actor:
             stages = Stages(read, encode, config.ray.ahead)
             builder = replace(builder, stages=stages)
         self._builder = builder
-        # Ray Data calls this and `__call__` on different threads; OpenGL belongs to one (simulators).
+        # Ray Data calls this and `__call__` on different threads; OpenGL (simulators) belongs to
+        # one, and a rasteriser keeps memory between its calls.
         self._thread = ThreadPoolExecutor(1)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:

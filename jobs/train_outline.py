@@ -35,7 +35,7 @@ _UNKNOWN = 0.15  # share of strips whose backdrop is withheld
 
 @app.command()
 def main(
-    strips: Annotated[Path, typer.Option(help="folder of SOURCE-SEED.npz")],
+    strips: Annotated[Path, typer.Option(help="folder of SOURCE-SEED-VIEW.npz")],
     out: Annotated[Path, typer.Option(help="file to write")],
     epochs: int = 20,
     seed: int = 0,

@@ -14,6 +14,7 @@ _JUMP = 0.03
 # m before a contour up to which something is the same part and not one in front of it.
 _BEFORE = 0.15
 _FAR = 100.0  # m, for "no robot"
+_PLACE = 3.0  # pixels within which lines of one link that look one way are at one place
 # Pixels around a contour pixel that tell its direction, and of what deviation; none nearer to the
 # image's border, where a contour is only where the picture ends.
 _HALF, _SMOOTH = 4, 1.5
@@ -77,6 +78,16 @@ def profiles(images: NDArray, lines: Lines, offsets: Floats) -> NDArray[np.float
         out[own] = values
     assert out is not None  # the caller has lines
     return out
+
+
+def at_one_place(lines: Lines) -> NDArray[np.int64]:
+    """(N,) how many lines of all frames lie across the same piece of the image's contours."""
+    way = np.arctan2(lines.normal[:, 1], lines.normal[:, 0])
+    octant = np.round(way / (np.pi / 4)).astype(np.int64) % 8
+    cell = (lines.point // _PLACE).astype(np.int64)
+    place = np.column_stack([lines.link, octant, cell])
+    _, which, count = np.unique(place, axis=0, return_inverse=True, return_counts=True)
+    return np.asarray(count[which.ravel()])
 
 
 def covered(

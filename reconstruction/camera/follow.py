@@ -34,11 +34,11 @@ _TO_BASIN = (
 # The best candidate is shaken, and falls back or into something better; deviations in rad and m.
 _SHAKES, _SHAKE = 2, 0.04
 # Colours alone end up to four pixels off where the robot is close: matting has some way to go.
-_TO_PIXEL = [*[Round(4, 12, 120)] * 2, Round(COARSE, 12, 150, matte=True, most=32)]
-_TO_SUBPIXEL = [Round(FINE, 24, 150, matte=True, learned=True, most=6)]
-# The network learned from pictures as they are. Of a synthetic disc made five times as large it
-# says 0.4 pixels too much, of one twice as large 0.2.
-_ENLARGED, _TO_SUBPIXEL_ENLARGED = 1.5, [Round(FINE, 24, 250, matte=True, most=16)]
+_TO_PIXEL = [*[Round(4, 12, 120)] * 2, Round(COARSE, 12, 150, "matte", most=32)]
+_TO_SUBPIXEL = [Round(FINE, 24, 150, "both", most=6)]
+# The network learned from pictures that were enlarged by 1.25 at most. Of a synthetic disc made
+# five times as large it says 0.4 pixels too much, of one twice as large 0.2.
+_MOST_ENLARGED, _TO_SUBPIXEL_ENLARGED = 1.5, [Round(FINE, 24, 250, "matte", most=16)]
 # Where masks alone lead from there is taken where images confirm it better; where they confirm it
 # much worse, the masks are of something else.
 _BY_MASKS = [Round(reach, 12, 120, images=False) for reach in (20, 20, 14, 10, 7, 4)]
@@ -89,6 +89,11 @@ class Found:
     estimate: Estimate
     agreeing: int
     starts: int
+
+
+def last_rounds(enlarged: float) -> list[Round]:
+    """To a fraction of a pixel, in images that were made larger by so much."""
+    return _TO_SUBPIXEL_ENLARGED if enlarged > _MOST_ENLARGED else _TO_SUBPIXEL
 
 
 def find_camera(
@@ -188,8 +193,7 @@ class _Trail:
             end, agreeing = self._led(end, agreeing, masks)
         final = end.estimate
         if final.covariance is not None:
-            enlarged = self.frames.enlarged > _ENLARGED
-            rounds = _TO_SUBPIXEL_ENLARGED if enlarged else _TO_SUBPIXEL
+            rounds = last_rounds(self.frames.enlarged)
             final = refine(self.frames, final, self.lens.K, self.lens.spread, rounds, self.rng)
         if final.covariance is not None:
             final = with_tracks(self.frames, final, self.lens.K)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from reconstruction.camera.appearance import colour_shares, matte_offsets, region_offsets
 from reconstruction.camera.backdrop import Backdrop
-from reconstruction.camera.contours import Lines, contour_lines
+from reconstruction.camera.contours import Lines, at_one_place, contour_lines
 from reconstruction.camera.frames import FrameSet
 from reconstruction.camera.mask_lines import join_masks
 from reconstruction.camera.strips import take_strips
@@ -31,11 +32,11 @@ _FEWEST = 27  # lines
 # (more in images that were made larger); and in each frame each link is where its joints say to so
 # many m only, which few frames do not average out.
 _CORRELATION, _LINK_ERROR = 3.0, 0.003
-# A link that rests shows the same contour in all frames, shadows at its foot and all: lines within
-# one cell (pixels) share so much of their variance. Of 0.1, 0.3 and 1 (and lines of the base taken
+# A link that rests shows the same contour in all frames, shadows at its foot and all: lines at one
+# place share so much of their variance. Of 0.1, 0.3 and 1 (and lines of the base taken
 # for a quarter) the first left twins' cameras nearest the truth; with none, a base's shadow held
 # one 1.2 degrees off.
-_CELL, _SAME_PLACE = 3.0, 0.1
+_SAME_PLACE = 0.1
 # Of a gripper that rides along no joint errs, only what its model says of it: by so much, places of
 # the same mount in six real DROID setups scatter (2.8 mm) about as much as they claim.
 _GRIPPER_ERROR = 0.0004
@@ -44,7 +45,7 @@ LATE_SPREAD, LATEST = 0.25, 0.6
 _TUKEY = 3.0  # in standard deviations
 # Lines that cannot tell pull an offset to zero, and robust weights fall for lines that move: steps
 # from afar and by matting go about half the way (measured on twins), and are made longer.
-_FAR, _HASTE, _MATTE_HASTE, _LEARNED_HASTE = 5.0, 1.6, 1.5, 1.3
+_FAR, _HASTE = 5.0, {"colours": 1.6, "matte": 1.5, "both": 1.3}
 _MATTE_MARGIN = 3  # pixels off at most when matting begins, for the backdrop
 # Steps after which it is asked whether the camera still moves, by more than so many standard
 # deviations, and before which it is not.
@@ -84,8 +85,9 @@ class Round:
         reach: pixels that are searched across the outline.
         frames: how many.
         lines: a frame.
-        matte: by matting, for what is near already; ``reach`` is `COARSE` or `FINE`.
-        learned: by the learned localiser too (`two_ways`).
+        by: what tells where the outline lies: link colours against the background's; or, of what
+            is near already, matting, ``reach`` being `COARSE` or `FINE`; or matting and the
+            learned localiser (`two_ways`).
         most: steps; it is over earlier once four in a row moved the camera by less than can be
             known of it, after eight.
         images: what images say is taken, and not only learned masks.
@@ -94,17 +96,19 @@ class Round:
     reach: float
     frames: int
     lines: int
-    matte: bool = False
-    learned: bool = False
+    by: Literal["colours", "matte", "both"] = "colours"
     most: int = 1
     images: bool = True
 
     @property
+    def matte(self) -> bool:
+        """Whether the outline is near: contours inside the robot count, a backdrop is close."""
+        return self.by != "colours"
+
+    @property
     def haste(self) -> float:
         """What its steps are made longer by."""
-        if self.learned:
-            return _LEARNED_HASTE
-        return _MATTE_HASTE if self.matte else _HASTE if self.reach > _FAR else 1.0
+        return _HASTE[self.by] if self.matte or self.reach > _FAR else 1.0
 
 
 def refine(
@@ -175,7 +179,7 @@ def _stepped(
         weight = weight * turn.images
         offset, weight = join_masks(offset, weight, frames.shares[chosen], lines, turn.reach)
     weight /= _CORRELATION**2
-    together = _at_one_place(lines)
+    together = at_one_place(lines)
     if not frames.on_hand:
         weight /= 1 + _SAME_PLACE * (together - 1)
     if weight.sum() < 1e-6:
@@ -186,7 +190,7 @@ def _stepped(
     moment, link, error = lines.frame, lines.link, _LINK_ERROR
     if frames.on_hand:
         moment, error = np.zeros_like(lines.frame), _GRIPPER_ERROR
-    if turn.learned:
+    if turn.by == "both":
         strips = take_strips(images, lines, depth, part, lens[0, 0], estimate.pose, backdrop)
         rows, offset, weight = join_learned(
             rows, offset, weight, strips, together, _COLUMNS, turn.reach
@@ -195,21 +199,10 @@ def _stepped(
         spreads = np.append(spreads, np.full(rows.shape[1] - len(spreads), LEARNED_INSET))
     spreads[[_ZOOM, _LATE]] = spread or 1e-6, LATE_SPREAD * frames.dt
     spreads[:_ZOOM] = np.inf
-    haste = turn.haste
-    estimate, inverse = _step(estimate, rows, offset, weight, spreads, frames.dt, haste, known)
+    estimate, inverse = _step(estimate, rows, offset, weight, spreads, frames.dt, turn.haste, known)
     moved = _moved(moment, link, rows, weight)
     covariance = frames.enlarged**2 * inverse + error**2 * inverse @ moved @ inverse
     return replace(estimate, covariance=covariance[:_COLUMNS, :_COLUMNS])
-
-
-def _at_one_place(lines: Lines) -> NDArray[np.int64]:
-    """(N,) how many lines of all frames lie across the same piece of the image's contours."""
-    way = np.arctan2(lines.normal[:, 1], lines.normal[:, 0])
-    octant = np.round(way / (np.pi / 4)).astype(np.int64) % 8
-    cell = (lines.point // _CELL).astype(np.int64)
-    place = np.column_stack([lines.link, octant, cell])
-    _, which, count = np.unique(place, axis=0, return_inverse=True, return_counts=True)
-    return np.asarray(count[which.ravel()])
 
 
 def _away(a: Estimate, b: Estimate) -> float:

@@ -1,8 +1,8 @@
 """Contours localised in two ways at once: by matting, and by the learned localiser.
 
 Either errs by a few tenths of a pixel, matting where surfaces are shaded, the network where they
-look like none that it saw. Both count, half each: near the truth on twins as by the network, and
-steady on real views as by matting (measured in docs/camera.md).
+look like none that it saw. Both count, half each: on twins nearly as near to the truth as by the
+network alone, on real views about as steady as by matting alone (docs/camera.md).
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from reconstruction.camera.outline_net import learned_offsets
 from reconstruction.camera.strips import Strips
 
 Floats = NDArray[np.floating]
-# Of each way's information; matting's share makes up for lines, 150 a frame here and 250 alone.
+# Of each way's information. Matting's makes up for lines: 150 a frame here, 250 alone, where a
+# frame has as many (DROID's and RT-1's have).
 _MATTED, _LEARNED = 0.5 * 250 / 150, 0.5
-# As of `refine`, for matting's: how many times lines err together, links' insets (pixels; the
-# network knows shading), and what lines share that lie at one place.
-_CORRELATION, LEARNED_INSET, _SAME_PLACE = 2.0, 0.15, 0.3
+# The network's, where `refine` has matting's: how many times lines err together, links' insets
+# (pixels; the network knows shading), and what lines share that lie at one place.
+_LEARNED_CORRELATION, LEARNED_INSET, _LEARNED_SAME_PLACE = 2.0, 0.15, 0.3
 
 
 def join_learned(
@@ -43,7 +44,7 @@ def join_learned(
         Rows (2 N, C + C - own): the network's insets are others. Offsets and weights (2 N,).
     """
     told, trust = learned_offsets(strips)
-    trust = trust / _CORRELATION**2 / (1 + _SAME_PLACE * (together - 1))
+    trust = trust / _LEARNED_CORRELATION**2 / (1 + _LEARNED_SAME_PLACE * (together - 1))
     trust = trust * np.where(np.abs(told) < reach, (1 - (told / reach) ** 2) ** 2, 0)
     none = np.zeros((len(rows), rows.shape[1] - own))
     matted = np.hstack([rows, none])

@@ -28,8 +28,8 @@ _FRAMES, _CHOSEN = 24, 6
 _TO_BASIN = [Round(reach, 8, 100) for reach in (20, 14, 10, 10, 7, 7, 4, 4)]
 _TO_SUBPIXEL = [
     *[Round(4, 12, 120)] * 2,
-    Round(COARSE, 12, 150, matte=True, most=8),
-    Round(FINE, 24, 250, matte=True, most=5),
+    Round(COARSE, 12, 150, "matte", most=8),
+    Round(FINE, 24, 250, "matte", most=5),
 ]
 # Tracks err by this many times their deviations (twins), and real ones lie about so far from the
 # outline on every axis (rad and m; what joints and clocks do beyond the noise that is modelled);

@@ -13,6 +13,7 @@ from robots.rasterizer import RobotRasterizer
 from robots.render import RobotRenderer
 from robots.surface import surface_points
 from robots.triangles import geom_corners, robot_triangles
+from schemas.reasons import UsageError
 
 HEIGHT, WIDTH = 180, 320
 
@@ -122,6 +123,21 @@ def test_a_batch_is_its_frames_one_by_one(robot):
         np.testing.assert_array_equal(alone[0][0], whole[0][t])
         np.testing.assert_array_equal(alone[1][0], whole[1][t])
     assert drawer(joints[:0], gripper[:0], K[:0], poses[:0])[0].shape == (0, 45, 80)
+
+
+def test_says_what_to_do_where_kernels_cannot_be_kept(monkeypatch):
+    def fails():
+        raise FileNotFoundError("/proc/kernels")
+
+    monkeypatch.setattr(wp, "init", fails)
+    with pytest.raises(UsageError, match=r"/proc/kernels.*WARP_CACHE_PATH"):
+        RobotRasterizer(ROBOTS["panda_hand"], 45, 80)
+
+
+def test_few_large_frames_are_drawn_at_once():
+    drawer = RobotRasterizer(ROBOTS["panda_hand"], 720, 1280)
+    pixels = sum(drawn.size for drawn in drawer._out)
+    assert pixels == 3 * 720 * 1280
 
 
 def test_outlines_are_those_of_mujoco_to_a_hundredth_of_a_pixel(robot):

@@ -1,10 +1,13 @@
+import subprocess
+import sys
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 import safetensors.numpy
 
-from benchmarks._outline_film import true_offsets
+from benchmarks._outline_film import film_strips, true_offsets
 from reconstruction.camera.contours import contour_lines
 from reconstruction.camera.outline_net import OutlineNet, embedded_net, load_net
 from reconstruction.camera.strips import features, take_strips
@@ -125,3 +128,22 @@ def test_refuses_files_of_no_such_network(tmp_path) -> None:
             load_net(path)
     safetensors.numpy.save_file(good, path)
     assert load_net(path).weights[0].shape == (9, 4)
+
+
+@pytest.mark.slow
+def test_what_is_filmed_is_learned(trainer, tmp_path) -> None:
+    """A view of Bridge's twin, taken for three, one of which is held back."""
+    strips, offset = film_strips("bridge", 100, 0)
+    assert len(strips) == len(offset) > 1024
+    assert 0 < np.abs(offset).mean() < 3
+    for seed in (100, 101, 109):
+        np.savez(tmp_path / f"bridge-{seed}-0.npz", offset=offset, **vars(strips))
+    # In a process of its own: torch's compiler does not bear the LLVM of software OpenGL beside it.
+    net = tmp_path / "net.safetensors"
+    command = [sys.executable, "-m", trainer.__name__, "--strips", tmp_path, "--out", net]
+    subprocess.run([*command, "--epochs", "30"], check=True, cwd=Path(__file__).parents[3])
+    told, deviation, _ = load_net(net)(strips)
+    assert np.isfinite(told).all()
+    assert (deviation > 0).all()
+    guess, known = (np.median(np.abs(value)) for value in (offset, told - offset))
+    assert known < 0.9 * guess  # after thirty steps

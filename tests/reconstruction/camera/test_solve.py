@@ -12,7 +12,7 @@ from benchmarks._camera_film import FilmOptions
 from benchmarks._camera_trials import displaced, judged, problem_of
 from benchmarks._degraded_masks import DegradedMasks
 from reconstruction.camera import CameraProblem, score_pose, solve_camera
-from reconstruction.camera.follow import _BY_MASKS
+from reconstruction.camera.follow import _BY_MASKS, last_rounds
 from reconstruction.camera.problem import diverse_steps
 from reconstruction.camera.refine import Estimate, FrameSet, refine
 from reconstruction.camera.solve import judge
@@ -47,6 +47,24 @@ def test_a_camera_is_found_from_nothing(clip, solution):
     assert off < 0.012
     assert solution.verdict in ("good", "usable")
     assert abs(solution.late - clip.latency_s) < 0.005
+
+
+def test_the_last_steps_lead_back_to_a_true_camera(clip):
+    """From half a pixel or so, by matting and the network, and by matting alone."""
+    problem = problem_of(clip)
+    renderer = RobotRasterizer(problem.robot, *problem.working_size)
+    frames = FrameSet([problem], [diverse_steps(problem, problem.solving(), 24)], renderer)
+    off = displaced(clip.base_from_camera, np.radians(0.3), 0.008, np.random.default_rng(1))
+    begin = Estimate(off, late=clip.latency_s)
+    for enlarged, by in ((1.0, "both"), (2.0, "matte")):
+        rounds = last_rounds(enlarged)
+        assert [turn.by for turn in rounds] == [by]
+        end = refine(frames, begin, clip.K, 0.0, rounds, np.random.default_rng(0))
+        found = end.pose
+        assert np.linalg.norm(found[:3, 3] - clip.base_from_camera[:3, 3]) < 0.005
+        assert np.degrees(rotation_angle(found[:3, :3], clip.base_from_camera[:3, :3])) < 0.3
+        assert end.covariance is not None
+        assert end.covariance.shape == (8, 8)
 
 
 def test_the_true_pose_scores_well_and_a_stale_one_is_told_by_score_alone(clip, solution):
