@@ -131,7 +131,7 @@ class _Actor:
             stages = Stages(read, encode, config.ray.ahead)
             builder = replace(builder, stages=stages)
         self._builder = builder
-        # Ray Data calls this and `__call__` on different threads; OpenGL belongs to one (simulators).
+        # Ray Data calls this and `__call__` on different threads; a simulator's OpenGL is of one.
         self._thread = ThreadPoolExecutor(1)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
