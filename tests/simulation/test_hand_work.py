@@ -28,10 +28,14 @@ SCENE = """
     <geom type="box" size=".003 .04 .05" group="1" pos=".08 0 0"/>
     <geom type="box" size=".003 .04 .05" group="1" pos="-.08 0 0"/>
   </body>
+  <body name="pan"><freejoint name="pan_joint0"/>
+    <geom type="box" size=".01 .01 .05" group="1"/>
+    <body pos="0 0 -.05"><geom type="box" size=".06 .06 .01" group="1"/></body>
+  </body>
 </worldbody></mujoco>
 """
 FITTING = {"extra0", "jar_joint0"}
-TOO_LARGE = ("extra1", "extra2", "basket_joint0")
+TOO_LARGE = ("extra1", "extra2", "basket_joint0", "pan_joint0")
 UPRIGHT = np.array([0.3, 0.1, 0.9, 1.0, 0.0, 0.0, 0.0])
 DOWN = make_pose(np.diag([1.0, -1.0, -1.0]), [0.5, -0.2, 1.3])  # a hand
 
@@ -43,7 +47,7 @@ def data() -> mujoco.MjData:
     data = mujoco.MjData(model)
     turned = np.array([0.8, 0.0, 0.6, 0.0])
     data.mocap_quat[:] = turned
-    for name in ("jar_joint0", "basket_joint0"):
+    for name in ("jar_joint0", "basket_joint0", "pan_joint0"):
         data.joint(name).qpos[3:] = turned
     mujoco.mj_kinematics(model, data)
     return data
@@ -87,7 +91,7 @@ def test_fingers_are_open_as_far_as_the_thing_reaches(data):
 
 @pytest.mark.parametrize("name", TOO_LARGE)
 def test_what_is_too_large_for_the_fingers_is_not_held(name, data):
-    """Of a basket no slab is, but the whole of it."""
+    """Of a basket no slab is, but the whole of it; a pan has a handle."""
     assert set(holds(data, [name])) == {None}
 
 
