@@ -93,7 +93,7 @@ def trials(
     seeds: list[int],
     starts: tuple[float, ...] = LEVELS["start"],
 ) -> Iterator[Trial]:
-    """Every run: the most telling settings first, each for all clips, and peers last.
+    """Every run once: the most telling settings first, each for all clips, and peers last.
 
     A run broken off so has whole points of its curves. Peers need a start and the true K, so they
     run in the setting "start" alone.
@@ -106,9 +106,9 @@ def trials(
         if setting in settings and method in methods and (method == "solver" or setting == "start")
     ]
     runs.sort(key=lambda run: (run[2] != "solver", run[:2] != _FIRST))
-    for setting, level, method in runs:
-        for seed in seeds:
-            for source in sources:
+    for setting, level, method in dict.fromkeys(runs):
+        for seed in dict.fromkeys(seeds):
+            for source in dict.fromkeys(sources):
                 yield Trial(setting, level, method, source, seed)
 
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from typing import Any
@@ -48,18 +49,20 @@ def outcomes(
 def _by_workers(
     wanted: list[Trial], cache: Path, workers: int, gpus: int
 ) -> Iterator[tuple[Trial, dict[str, Any] | Exception]]:
-    for name in _THREADS:  # read by libraries when a worker imports them
-        os.environ.setdefault(name, "1")
     clips = Counter((trial.source, trial.seed, trial.film) for trial in wanted)
+    others = set(active_children())
     context = get_context("spawn")  # OpenGL and Warp do not survive a fork
     with ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(gpus,)) as pool:
         try:
             # A clip of one trial is filmed by that. The others are filmed before any trial, so
             # that no two processes film the same; one that fails fails again in its trials.
-            wait([pool.submit(_film, *clip, cache) for clip, uses in clips.items() if uses > 1])
-            waiting: dict[Future[dict[str, Any]], Trial] = {
-                pool.submit(run_trial, trial, cache): trial for trial in wanted
-            }
+            with _one_thread():
+                films = [pool.submit(_film, *clip, cache) for clip, n in clips.items() if n > 1]
+            wait(films)
+            with _one_thread():
+                waiting: dict[Future[dict[str, Any]], Trial] = {
+                    pool.submit(run_trial, trial, cache): trial for trial in wanted
+                }
             for future in as_completed(waiting):
                 error = future.exception()
                 if isinstance(error, BrokenProcessPool) or not isinstance(error, Exception | None):
@@ -67,11 +70,26 @@ def _by_workers(
                 yield waiting[future], future.result() if error is None else error
         except BaseException:
             # Whoever breaks off waits for nothing: what is running is lost.
-            for worker in active_children():
+            for worker in set(active_children()) - others:
                 worker.kill()
             raise
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Workers that are started within, as a pool does when it is given work, have one thread.
+
+    Libraries read it from the environment when a worker imports them.
+    """
+    missing = [name for name in _THREADS if name not in os.environ]
+    os.environ.update(dict.fromkeys(missing, "1"))
+    try:
+        yield
+    finally:
+        for name in missing:
+            del os.environ[name]
 
 
 def _begin(gpus: int) -> None:

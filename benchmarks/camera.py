@@ -26,6 +26,7 @@ os.environ.setdefault("LP_NUM_THREADS", "1")
 
 import itertools
 import json
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -102,19 +103,28 @@ def _run(args: Any) -> list[Row]:
     )
     new = [trial for trial in wanted if trial.key not in done][: args.limit]
     args.results.parent.mkdir(parents=True, exist_ok=True)
-    failed = []
-    for number, (trial, row) in enumerate(outcomes(new, args.cache, args.workers, args.gpus), 1):
-        told = f"[{number}/{len(new)}] {trial}:"
-        if isinstance(row, Exception):
-            row.add_note(f"in the trial {trial}")
-            failed.append(row)
-            print(f"{told} failed: {row}", flush=True)
-            continue
-        with args.results.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-        done[trial.key] = row
-        found = f"found {row['found']} {row.get('verdict', '')}" if "found" in row else ""
-        print(f"{told} {found} {row['seconds']:.1f} s", flush=True)
+    failed: list[Exception] = []
+    number = 0
+    try:
+        for trial, row in outcomes(new, args.cache, args.workers, args.gpus):
+            number += 1
+            told = f"[{number}/{len(new)}] {trial}:"
+            if isinstance(row, Exception):
+                row.add_note(f"in the trial {trial}")
+                failed.append(row)
+                print(f"{told} failed: {row}", flush=True)
+                continue
+            with args.results.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            done[trial.key] = row
+            found = f"found {row['found']} {row.get('verdict', '')}" if "found" in row else ""
+            print(f"{told} {found} {row['seconds']:.1f} s", flush=True)
+    except BrokenProcessPool as death:
+        raise ExceptionGroup(
+            f"a worker died after {number} of {len(new)} trials, {len(failed)} of which failed; "
+            f"{args.results} holds the others: run the same command again",
+            [death, *failed],
+        ) from None
     if failed:
         raise ExceptionGroup(
             f"{len(failed)} of {len(new)} trials failed; {args.results} holds the others", failed

@@ -1,4 +1,7 @@
-"""The robot alone, from its joints: z-depth and part ids for a whole clip."""
+"""The robot alone, from its joints, drawn by OpenGL: z-depth and part ids for a whole clip.
+
+What `robots.rasterizer` is judged by; builds draw by that one.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,10 @@ from robots.offscreen import OffscreenRenderer
 
 
 class RobotRenderer:
-    """Renders one robot at one image size; see `OffscreenRenderer` on threads."""
+    """Renders one robot at one image size; see `OffscreenRenderer` on threads.
+
+    What `RobotRasterizer` is judged by; builds draw by `RobotRasterizer`, without OpenGL.
+    """
 
     def __init__(self, robot: RobotModel, height: int, width: int) -> None:
         self.robot, self._size = robot, (height, width)

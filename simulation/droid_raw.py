@@ -51,13 +51,15 @@ _SERIALS = {
     "exterior_image_2_left": ("ext2", "20000002"),
     "wrist_image_left": ("wrist", "10000001"),
 }
-_STALLED = 20  # row at which the third episode's wrist camera gives no new frame
 _SHIPPED_M, _SHIPPED_RAD = 0.04, 0.06  # error of shipped extrinsics, one sigma an axis
 _POSTHOC_M, _POSTHOC_RAD = 0.002, 0.002
 
 
-def write_droid_raw_twin(out: Path, episodes: int, seed: int) -> Path:
+def write_droid_raw_twin(out: Path, episodes: int, seed: int, stalled: int = 20) -> Path:
     """Make the twin under ``out``; the same episodes and seed give the same episodes.
+
+    Args:
+        stalled: row at which the third episode's wrist camera gives no new frame, at least 1.
 
     Returns:
         The folder of labs: ``out/droid_raw/1.0.1``.
@@ -68,13 +70,18 @@ def write_droid_raw_twin(out: Path, episodes: int, seed: int) -> Path:
     entries = []
     for index in range(episodes):
         episode = draw_episode(seed, index)
-        entries.append(write_episode(root, episode, film_episode(episode), seed, index))
+        entries.append(write_episode(root, episode, film_episode(episode), seed, index, stalled))
     write_annotations(root, entries, seed)
     return root
 
 
 def write_episode(
-    root: Path, episode: DroidEpisode, films: dict[str, Film], seed: int, index: int
+    root: Path,
+    episode: DroidEpisode,
+    films: dict[str, Film],
+    seed: int,
+    index: int,
+    stalled: int,
 ) -> dict[str, Any]:
     """One folder and its truth; returns what `write_annotations` needs of it."""
     rng = np.random.default_rng([seed, index, 7])
@@ -90,8 +97,8 @@ def write_episode(
     if index == 0:
         kept = {name: np.arange(rows - 1) for name in films}
     if index == 2:
-        kept["wrist_image_left"] = np.delete(np.arange(rows), _STALLED)
-        stamps["wrist_image_left"][_STALLED] = stamps["wrist_image_left"][_STALLED - 1]
+        kept["wrist_image_left"] = np.delete(np.arange(rows), stalled)
+        stamps["wrist_image_left"][stalled] = stamps["wrist_image_left"][stalled - 1]
     for name, film in films.items():
         serial = _SERIALS[name][1]
         _write_video(videos / f"{serial}.mp4", [film.frames[t] for t in kept[name]])

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from pipeline.depth_training.batches import ASPECTS, PairCutter
@@ -229,7 +230,7 @@ def _read_state(out: Path, config: DepthTraining, processes: int) -> dict[str, A
     if not file.is_file():
         return None
     state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-    if state["config"] != config.model_dump_json():
+    if not _is_of(state["config"], config):
         raise UsageError(
             f"{file} is of a training with another configuration; choose another --out"
         )
@@ -239,6 +240,14 @@ def _read_state(out: Path, config: DepthTraining, processes: int) -> dict[str, A
             f"--gpus {state['processes']} goes on with it"
         )
     return state
+
+
+def _is_of(stored: str, config: DepthTraining) -> bool:
+    """Whether a state's JSON is of ``config``; keys that came later have their defaults in it."""
+    try:
+        return DepthTraining.model_validate_json(stored) == config
+    except ValidationError:  # it has a key that is no more
+        return False
 
 
 def _resume(out: Path, learn: Step, config: DepthTraining, processes: int) -> int:

@@ -16,6 +16,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.lib.format import open_memmap
@@ -123,8 +124,9 @@ def film_takes(
     """
     scenes = _scene_names(plan)
     units = plan_units(plan, scenes)
-    facts = {"units": [asdict(unit) for unit in units], "scenes": list(scenes)}
-    facts["hand_work"] = plan.hand_work
+    facts: dict[str, Any] = {"units": [asdict(unit) for unit in units], "scenes": list(scenes)}
+    if plan.hand_work:  # else as it was told before there were any
+        facts["hand_work"] = plan.hand_work
     _lay_out(out, facts, plan)
     done = {int(path.name) for path in (out / "done").iterdir()}
     left = [unit for unit in units if unit.number not in done]

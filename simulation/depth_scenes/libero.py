@@ -17,8 +17,9 @@ import numpy as np
 
 from robots.offscreen import OffscreenRenderer
 from simulation.depth_scenes import HELD_OUT_THINGS
-from simulation.depth_scenes.hand_work import hold_something, move_under, working_joints
-from simulation.depth_scenes.libero_place import ground, has, table, workplace
+from simulation.depth_scenes.hand_work import move_under
+from simulation.depth_scenes.libero_place import ground, table, workplace
+from simulation.depth_scenes.libero_state import EXTRA, SPREAD, draw_state, throw_things
 from simulation.depth_scenes.surroundings import (
     Kind,
     add_surroundings,
@@ -38,12 +39,8 @@ from simulation.depth_scenes.take import (
 )
 from simulation.film import body_pose
 
-_EXTRA = 7
 _KINDS: tuple[Kind, ...] = ("native", "other", "bare")
 _SHARES = (0.6, 0.18, 0.22)
-# Things are thrown about on the table: half its size in m, and what they may be turned by.
-_SPREAD = (0.3, 0.35)
-_JOINT_SPREAD = np.array([0.5, 0.4, 0.3, 0.4, 0.4, 0.4, 0.9])
 _DROPPED = ("actuator", "sensor", "contact", "equality", "tendon", "keyframe", "option", "size")
 
 
@@ -71,7 +68,8 @@ def film_libero(bank: Bank, scene: int, number: int, hand_work: float = 0.0) -> 
     """Takes of one look of a scene; ``number`` chooses colours, light, placements and cameras.
 
     Args:
-        hand_work: share of the takes that are of a hand at work, from the camera on it.
+        hand_work: share of the takes that are of a hand at work, from the camera on it. What
+            that holds, if anything, each frame draws anew.
     """
     rng = np.random.default_rng([7919, scene, number])
     model = copy.copy(compile_scene(bank, scene))
@@ -86,12 +84,12 @@ def film_libero(bank: Bank, scene: int, number: int, hand_work: float = 0.0) -> 
     with OffscreenRenderer(model, *RENDERED) as renderer:
         for _ in range(TAKES):
             start = placements[rng.integers(len(placements))]
-            layout = _throw(model, start, rng)
+            layout = throw_things(model, start, rng)
             layout |= around
             working = hand_work > 0 and rng.uniform() < hand_work  # 0 draws nothing
             if working:
-                layout |= move_under(around, table(model)[0], np.array(_SPREAD), rng)
-            states = [_state(model, layout, start, rng, working) for _ in range(FRAMES)]
+                layout |= move_under(around, table(model)[0], SPREAD, rng)
+            states = [draw_state(model, layout, start, rng, working) for _ in range(FRAMES)]
             hands = [body_pose(state, "robot0_right_hand") for state in states]
             views, K = draw_views(rng, place, hands, "hand" if working else None)
             take = film_take(renderer, place, states, views, K, rng)
@@ -113,7 +111,7 @@ def compile_scene(bank: Bank, scene: int) -> mujoco.MjModel:
         if body.get("name", "").startswith(HELD_OUT_THINGS):
             world.remove(body)
     _keep_used(world, assets)
-    for k in range(_EXTRA):
+    for k in range(EXTRA):
         _add_extra(world, assets, k)
     for visual in root.iter("quality"):
         visual.set("shadowsize", "1024")
@@ -191,7 +189,7 @@ def _repaint(model: mujoco.MjModel, rng: np.random.Generator) -> None:
             gain, level = rng.uniform(0.5, 1.4, 3), rng.uniform(-40, 40)
             order = rng.permutation(3) if rng.uniform() < 0.4 else np.arange(3)
             texels[..., :3] = np.clip(texels[..., order] * gain + level, 0, 255)
-    for k in range(_EXTRA):
+    for k in range(EXTRA):
         geom = model.geom(f"extra{k}").id
         set_size(model, geom, model.geom_size[geom] * rng.uniform(0.6, 1.5))
     model.mat_specular[:] = rng.uniform(0, 0.8, model.nmat)
@@ -208,95 +206,3 @@ def _relight(model: mujoco.MjModel, rng: np.random.Generator) -> None:
     model.light_dir[:] = model.light_dir @ turn.T
     if model.nlight and rng.uniform() < 0.4:
         model.light_castshadow[rng.integers(model.nlight)] = 1
-
-
-def _throw(model: mujoco.MjModel, start: dict, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Where loose things lie: some as LIBERO puts them, some anywhere, some away."""
-    centre, top = table(model)
-    out: dict[str, np.ndarray] = {}
-    for name, values in start.items():
-        if len(values) != 7 or not has(model, mujoco.mjtObj.mjOBJ_JOINT, name):
-            continue
-        pose = np.array(values)
-        chance = rng.uniform()
-        if chance < 0.55:
-            pose[:2] = centre + rng.uniform(-1, 1, 2) * _SPREAD
-            pose[3:] = _turned(pose[3:], rng.uniform(-np.pi, np.pi))
-        elif chance < 0.65:
-            pose[2] = -5.0
-        out[name] = pose
-    for k in range(_EXTRA):
-        pose = np.zeros(7)
-        half = model.geom_size[model.geom(f"extra{k}").id]
-        shown = rng.uniform() < 0.6
-        pose[:2] = centre + rng.uniform(-1, 1, 2) * _SPREAD
-        pose[2] = top + half.max() * rng.uniform(0.5, 1.1) if shown else -5.0
-        tilt, _ = cv2.Rodrigues(rng.normal(0, 0.1 if rng.uniform() < 0.7 else 1.5, 3))
-        quat = np.empty(4)
-        mujoco.mju_mat2Quat(quat, tilt.ravel())
-        pose[3:] = _turned(quat, rng.uniform(-np.pi, np.pi))
-        out[f"extra{k}"] = pose
-    return out
-
-
-def _state(
-    model: mujoco.MjModel,
-    layout: dict[str, np.ndarray],
-    start: dict,
-    rng: np.random.Generator,
-    working: bool,
-) -> mujoco.MjData:
-    """The scene with the robot somewhere, and one thing perhaps moved or lifted.
-
-    Args:
-        working: whether the hand points down, and perhaps holds a thing.
-    """
-    data = mujoco.MjData(model)
-    loose = [name for name in layout if not name.startswith("around_")]
-    carried = str(rng.choice(loose)) if rng.uniform() < 0.6 else ""
-    for name, pose in layout.items():
-        pose = pose.copy()
-        if name == carried:
-            pose[:3] += rng.uniform([-0.1, -0.1, 0.0], [0.1, 0.1, 0.2])
-        _put(model, data, name, pose)
-    _, top = table(model)
-    for name, values in start.items():
-        if len(values) == 1 and has(model, mujoco.mjtObj.mjOBJ_JOINT, name):
-            low, high = model.joint(name).range
-            free = not name.startswith("robot0") and rng.uniform() < 0.3
-            # Drawers and doors open and close.
-            data.joint(name).qpos[:] = rng.uniform(low, high) if free else values
-    opening = rng.uniform(0, 0.04)
-    data.joint("gripper0_finger_joint1").qpos[:] = opening
-    data.joint("gripper0_finger_joint2").qpos[:] = -opening
-    rest = np.concatenate([start[f"robot0_joint{j}"] for j in range(1, 8)])
-    for _ in range(20):
-        joints = working_joints(rng, rest) if working else rest + rng.normal(0, _JOINT_SPREAD)
-        for j, value in enumerate(joints):
-            joint = model.joint(f"robot0_joint{j + 1}")
-            data.joint(joint.id).qpos[:] = np.clip(value, *joint.range)
-        mujoco.mj_kinematics(model, data)
-        hand = body_pose(data, "robot0_right_hand")
-        if (hand @ [0, 0, 0.1, 1])[2] > top and hand[2, 3] > top + 0.03:
-            break
-    if working:
-        for name, pose in hold_something(model, layout, hand, rng).items():
-            _put(model, data, name, pose)
-        mujoco.mj_kinematics(model, data)
-    mujoco.mj_comPos(model, data)
-    mujoco.mj_camlight(model, data)
-    return data
-
-
-def _put(model: mujoco.MjModel, data: mujoco.MjData, name: str, pose: np.ndarray) -> None:
-    if name.startswith(("extra", "around_")):
-        mocap = model.body(name).mocapid[0]
-        data.mocap_pos[mocap], data.mocap_quat[mocap] = pose[:3], pose[3:]
-    else:
-        data.joint(name).qpos[:] = pose
-
-
-def _turned(quat: np.ndarray, yaw: float) -> np.ndarray:
-    out = np.empty(4)
-    mujoco.mju_mulQuat(out, np.array([np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)]), np.asarray(quat))
-    return out

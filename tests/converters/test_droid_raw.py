@@ -819,10 +819,9 @@ def test_the_twin_is_read_and_its_truth_and_calibration_agree(tmp_path, monkeypa
     from simulation import droid_raw
 
     # Filming is what takes time: a few steps hold every defect, if the camera stalls early.
-    monkeypatch.setattr(droid_raw, "_STALLED", 3)
     drawn = [_shortened(droid_raw.draw_episode(0, index), 6) for index in range(3)]
     monkeypatch.setattr(droid_raw, "draw_episode", lambda seed, index: drawn[index])
-    root = droid_raw.write_droid_raw_twin(tmp_path, episodes=3, seed=0)
+    root = droid_raw.write_droid_raw_twin(tmp_path, episodes=3, seed=0, stalled=3)
     source, refs = opened(tmp_path)
     assert source.twin
     episodes = {ref.file: source.read(ref, "train", None) for ref in refs}

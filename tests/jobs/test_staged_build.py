@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 import pipeline.build
 import pipeline.recall
 import pipeline.samples
+import robo4d
 import robots.rasterizer
 from jobs.build import run_build
 from jobs.cli import app
@@ -21,6 +22,7 @@ from pipeline.made_by import code_of
 from pipeline.plan import make_plan
 from pipeline.store import Store
 from pipeline.verify import read_plan, verify
+from robots.offscreen import OffscreenRenderer
 from schemas.config import RunConfig, load_config
 
 pytestmark = pytest.mark.slow
@@ -105,6 +107,22 @@ def test_a_build_with_staging_has_the_bytes_of_one_without(plain, staged):
     assert shard_bytes(staged[0]) == shard_bytes(plain)
     assert len(list(staged[1].rglob("*.zarr.zip"))) == 3 * VIEWS
     assert read_plan(Store.at(staged[0])).shards == read_plan(Store.at(plain)).shards
+
+
+def test_a_build_with_known_cameras_makes_no_opengl_context(droid_twin, tmp_path, monkeypatch):
+    def refuse(*_: object, **__: object) -> None:
+        made.append(1)
+        raise AssertionError("an OpenGL context")
+
+    made: list[int] = []
+    monkeypatch.setattr(OffscreenRenderer, "__init__", refuse)
+    build(droid_twin, tmp_path, None, "source.max_episodes=1")
+    assert not made
+    samples = list(robo4d.open(tmp_path))
+    assert len(samples) == VIEWS / 2
+    for sample in samples:
+        assert sample.meta["fields"]["base_from_camera"]["provenance"] == "simulated"
+        assert (sample.robot_depth > 0).any()
 
 
 def test_a_later_build_reconstructs_nothing_and_has_the_same_bytes(

@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -394,6 +394,19 @@ def test_what_cannot_be_parted_among_processes_is_told(takes, tmp_path):
         check_training(config, takes, tmp_path, 2)
 
 
+def test_takes_filmed_before_there_were_hands_at_work_are_of_the_same_plan(tmp_path):
+    plan = TakePlan(units=1, libero=0.0, seed=0)
+    (unit,) = plan_units(plan, ())
+    (tmp_path / "done").mkdir()
+    (tmp_path / "done" / "0").write_text("8")
+    for name in ("rgb", "depth", "robot", "K", "base_from_camera"):
+        np.save(tmp_path / f"{name}.npy", np.zeros((8, FRAMES)))
+    (tmp_path / "takes.json").write_text(json.dumps({"units": [asdict(unit)], "scenes": []}))
+    assert len(film_takes(plan, tmp_path, workers=1).training) == 0  # all of it judges
+    with pytest.raises(UsageError, match="takes of another plan"):
+        film_takes(replace(plan, hand_work=0.5), tmp_path, workers=1)
+
+
 def test_scenes_of_libero_are_not_left_out_silently(tmp_path):
     with pytest.raises(UsageError, match=r"takes.libero is 0.6, which needs --bank and --site"):
         film_takes(TakePlan(units=4, libero=0.6, seed=0), tmp_path, workers=1)
@@ -414,6 +427,33 @@ def test_a_training_goes_on_with_its_own_configuration_only(takes, tmp_path):
     assert train() is None
     with pytest.raises(UsageError, match="another configuration"):
         train("loop.rate=0.1")
+
+
+def test_a_training_begun_before_there_were_hands_at_work_goes_on(takes, tmp_path):
+    begun = load_training(None, [*SMALL, "loop.steps=2"])
+    how = {"device": torch.device("cpu"), "tell": lambda line: None}
+    assert train_network(begun, takes, tmp_path, until=-math.inf, **how) is None
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    stored = json.loads(state["config"])
+    del stored["takes"]["hand_work"]
+    torch.save({**state, "config": json.dumps(stored)}, tmp_path / "state.pt")
+    for told in ("takes.hand_work=0.5", "takes.seed=1"):
+        other = load_training(None, [*SMALL, "loop.steps=2", told])
+        with pytest.raises(UsageError, match="another configuration"):
+            train_network(other, takes, tmp_path, **how)
+    same_again = load_training(None, [*SMALL, "loop.steps=2", "takes.hand_work=0"])
+    assert train_network(same_again, takes, tmp_path, **how) is not None
+
+
+def test_a_state_with_a_key_that_is_no_more_is_of_another_configuration(takes, tmp_path):
+    config = load_training(None, [*SMALL, "loop.steps=2"])
+    how = {"device": torch.device("cpu"), "tell": lambda line: None, "until": -math.inf}
+    train_network(config, takes, tmp_path, **how)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    stored = json.loads(state["config"]) | {"gone": 1}
+    torch.save({**state, "config": json.dumps(stored)}, tmp_path / "state.pt")
+    with pytest.raises(UsageError, match="another configuration"):
+        train_network(config, takes, tmp_path, **how)
 
 
 @pytest.fixture

@@ -99,18 +99,13 @@ def test_takes_of_a_scene_see_one_scene_and_differ(bank):
 
 
 @pytest.mark.slow
-def test_a_working_hand_points_down_and_may_hold_something(bank):
+def test_a_working_hand_points_down(bank):
     takes = list(film_libero(bank, 0, 5, hand_work=1.0))
     assert len(takes) >= 4
     poses = np.concatenate([take.base_from_camera for take in takes])
     # The camera on the hand looks along it, tipped by its mount and by joints' spread.
     assert (poses[:, 2, 2] < -0.7).mean() > 0.9
     assert len(np.unique(poses[:, :3, 3].round(4), axis=0)) == len(poses)
-    # Something is nearer than the fingertips' 0.1 m and a little, and is not the robot, in some.
-    depth = np.concatenate([take.depth for take in takes])[:, ::2, ::2].astype(float)
-    robot = np.concatenate([take.robot for take in takes]).astype(float)
-    held = ((depth > 0) & (depth < 0.2) & (np.abs(depth - robot) > 0.02)).mean((1, 2)) > 0.01
-    assert 0.15 < held.mean() < 0.95
 
 
 @pytest.mark.slow
