@@ -78,7 +78,7 @@ class Stage:
         self._network = network
         self._said = [clip.load_said() if pretend else None for clip in clips]
         height, width = clips[0].video.size()
-        self._renderer = RobotRasterizer(get_robot(clips[0].robot), height, width)
+        self._renderer = RobotRasterizer(get_robot(clips[0].robot), height, width, thinned=False)
 
     def close(self) -> None:
         """Give the GPU's memory back."""

@@ -51,7 +51,8 @@ class Renderers:
     def __call__(self, robot: RobotModel, height: int, width: int) -> RobotRasterizer:
         key = (robot.name, height, width)
         if key not in self.made:
-            self.made[key] = RobotRasterizer(robot, height, width)
+            # What is published is exact: the meshes themselves.
+            self.made[key] = RobotRasterizer(robot, height, width, thinned=False)
         return self.made[key]
 
 

@@ -34,11 +34,12 @@ class RobotRasterizer:
     """Draws one robot at one image size; called like `RobotRenderer`, without closing.
 
     A pixel shows what lies behind its centre. Faces are seen from outside only, as MuJoCo does it.
-    The surface is that of `robot_triangles`, 0.3 mm from the meshes at most but for single corners.
     For one thread at a time: what a call draws into is kept for the next.
 
     Args:
         device: Warp's name of it, such as "cpu" or "cuda:0".
+        thinned: `robot_triangles`' surface of fewer triangles, 0.3 mm from the meshes at most but
+            for single corners; else the meshes themselves.
 
     Raises:
         UsageError: here or when first called, Warp's cache cannot be written.
@@ -50,9 +51,16 @@ class RobotRasterizer:
         normal: (F, 3) of each triangle, unit, outward, in its link's frame.
     """
 
-    def __init__(self, robot: RobotModel, height: int, width: int, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        robot: RobotModel,
+        height: int,
+        width: int,
+        device: str = "cpu",
+        thinned: bool = True,
+    ) -> None:
         self.robot, self.size = robot, (height, width)
-        made = robot_triangles(robot.name)
+        made = robot_triangles(robot.name, thinned)
         self.link, self.normal = made.link, made.normal
         self._device = device
         self._batch = min(_BATCH, max(1, _PIXELS // (height * width)))

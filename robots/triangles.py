@@ -69,8 +69,8 @@ def geom_corners(model: mujoco.MjModel, geom: int) -> Floats:
 
 
 @lru_cache(maxsize=8)
-def robot_triangles(robot_name: str) -> RobotTriangles:
-    """The robot's visual geoms, welded and thinned out."""
+def robot_triangles(robot_name: str, thinned: bool = True) -> RobotTriangles:
+    """The robot's visual geoms, welded and, if so, thinned out."""
     robot = ROBOTS[robot_name]
     model = robot.compile()
     shown = np.flatnonzero(model.geom_group == robot.visual_group)
@@ -78,7 +78,9 @@ def robot_triangles(robot_name: str) -> RobotTriangles:
     for body in np.unique(model.geom_bodyid[shown]):
         geoms = shown[model.geom_bodyid[shown] == body]
         whole = np.concatenate([geom_corners(model, int(geom)) for geom in geoms])
-        vertex, corner = _thinned(*_welded(whole))
+        vertex, corner = _welded(whole)
+        if thinned:
+            vertex, corner = _thinned(vertex, corner)
         vertices.append(vertex)
         vertex_links.append(np.full(len(vertex), body - 1, np.int64))
         corners.append(corner + count)

@@ -6,6 +6,7 @@ import pytest
 import warp as wp
 from scipy.ndimage import maximum_filter, minimum_filter
 
+from robo4d import depth_bound
 from robo4d.geometry import intrinsics, invert, make_pose, transform, unproject
 from robots.kinematics import ee_poses, link_poses
 from robots.models import ROBOTS
@@ -123,6 +124,20 @@ def test_a_batch_is_its_frames_one_by_one(robot):
         np.testing.assert_array_equal(alone[0][0], whole[0][t])
         np.testing.assert_array_equal(alone[1][0], whole[1][t])
     assert drawer(joints[:0], gripper[:0], K[:0], poses[:0])[0].shape == (0, 45, 80)
+
+
+def test_whole_meshes_have_the_depth_that_mujoco_draws(robot):
+    """As builds publish it: within what the codec of depth may add."""
+    joints, gripper, poses = postures(robot, 3, seed=5)
+    K = np.repeat(intrinsics(260, 250, 150.3, 95.7)[None], 3, 0)
+    with RobotRenderer(robot, HEIGHT, WIDTH) as render:
+        depth, part = render(joints, gripper, K, poses)
+    drawer = RobotRasterizer(robot, HEIGHT, WIDTH, thinned=False)
+    drawn, drawn_part = drawer(joints, gripper, K, poses)
+    seen = part > 0
+    within = np.abs(drawn - depth) <= depth_bound(depth.astype(float)) + 1e-6
+    assert within[seen].mean() > 0.999
+    assert (drawn_part != part).sum() / seen.sum() < 0.001
 
 
 def test_says_what_to_do_where_kernels_cannot_be_kept(monkeypatch):
