@@ -170,7 +170,13 @@ def test_sigterm_ends_driver_and_workers_and_leaves_nothing_half_written(tmp_pat
         stderr=subprocess.PIPE,
         text=True,
     )
-    while build.poll() is None and not list(out.glob("*.index.json")):
+
+    def both_work() -> bool:
+        logs = [path for path in (out / ".run").glob("*.jsonl") if path.stat().st_size]
+        return len([path for path in logs if not path.stem.endswith(f"-{build.pid}")]) == 2
+
+    # One worker may be done with a shard before the other has begun.
+    while build.poll() is None and not (list(out.glob("*.index.json")) and both_work()):
         time.sleep(0.05)
     build.send_signal(signal.SIGTERM)
     _, said = build.communicate(timeout=60)
