@@ -48,6 +48,10 @@ def main(
     rng = np.random.default_rng(seed)
     learnt, learnt_offset = _read(strips, held_back=False)
     judged, judged_offset = _read(strips, held_back=True)
+    if len(learnt) < _BATCH:
+        raise typer.BadParameter(
+            f"{strips} holds {len(learnt)} lines to learn from, a step takes {_BATCH}; film more"
+        )
     network = make_network(features(learnt.part(slice(0, 1))).shape[1])
     best = torch.optim.AdamW(network.parameters(), 1e-3, weight_decay=1e-2)
     steps = epochs * (len(learnt) // _BATCH)

@@ -110,6 +110,14 @@ def test_varied_strips_keep_what_is_rendered(trainer) -> None:
     assert other.relief is strips.relief
 
 
+def test_too_few_lines_are_said(trainer, tmp_path) -> None:
+    strips = _strips(0.0)
+    for seed in (100, 109):
+        np.savez(tmp_path / f"droid-{seed}-0.npz", offset=np.zeros(len(strips)), **vars(strips))
+    with pytest.raises(trainer.typer.BadParameter, match=f"holds {len(strips)} lines"):
+        trainer.main(tmp_path, tmp_path / "net.safetensors")
+
+
 def test_refuses_files_of_no_such_network(tmp_path) -> None:
     path = tmp_path / "outline.safetensors"
     path.write_bytes(b"no such file")
