@@ -159,6 +159,22 @@ def test_too_few_lines_are_said(trainer, tmp_path) -> None:
         trainer.main(tmp_path, tmp_path / "net.safetensors")
 
 
+def test_batches_are_the_same_whoever_makes_them(trainer) -> None:
+    torch = trainer.torch
+    strips = _strips(0.0)
+    many = strips.part(np.arange(2 * trainer._BATCH + 5) % len(strips))
+    offset = np.arange(len(many), dtype=np.float32)
+    batches = trainer._Batches(many, offset, seed=3)
+    batches.shuffle(1)
+    here = list(batches)
+    assert len(here) == len(batches) == 2
+    assert len({float(value) for _, told in here for value in told}) == 2 * trainer._BATCH
+    elsewhere = trainer.DataLoader(batches, batch_size=None, num_workers=1)
+    for (x, told), (other, also) in zip(here, elsewhere, strict=True):
+        assert torch.equal(x, other)
+        assert torch.equal(told, also)
+
+
 def test_refuses_files_of_no_such_network(tmp_path) -> None:
     path = tmp_path / "outline.safetensors"
     path.write_bytes(b"no such file")

@@ -67,6 +67,20 @@ def test_the_last_steps_lead_back_to_a_true_camera(clip):
         assert end.covariance.shape == (8, 8)
 
 
+def test_more_frames_of_the_same_clip(clip):
+    problem = problem_of(clip)
+    renderer = RobotRasterizer(problem.robot, *problem.working_size)
+    frames = FrameSet([problem], [diverse_steps(problem, problem.solving(), 6)], renderer)
+    assert frames.more(6) is frames
+    more = frames.more(9)
+    assert len(more) == 9
+    told = {image.tobytes() for image in more.images}
+    assert {image.tobytes() for image in frames.images} < told
+    assert len(frames.more(1000)) == len(problem.solving())
+    frames.shares = np.zeros(frames.images.shape[:3], np.float32)
+    assert frames.more(9) is frames
+
+
 def test_the_true_pose_scores_well_and_a_stale_one_is_told_by_score_alone(clip, solution):
     problem = problem_of(clip)
     true = score_pose([problem], clip.K, clip.base_from_camera)
