@@ -48,6 +48,10 @@ def main(
 ) -> None:
     """Train, and write the weights in half precision."""
     torch.set_num_threads(1)  # sums, and so the weights, would depend on how many
+    if device != "cpu" and not (device == "cuda" and torch.cuda.is_available()):
+        raise typer.BadParameter(
+            f"--device is {device}: there is none here; cpu, or cuda with a GPU"
+        )
     if not out.parent.is_dir():
         raise typer.BadParameter(f"--out is {out}, whose folder is not there; make it first")
     torch.manual_seed(seed)
@@ -65,7 +69,7 @@ def main(
         batches.shuffle(epoch)
         total = 0.0
         network.train()
-        for x, offset in DataLoader(batches, batch_size=None, num_workers=workers):
+        for x, offset in _loaded(batches, workers):
             loss = misfit(network(x.to(device)), offset.to(device)).mean()
             best.zero_grad()
             loss.backward()
@@ -118,6 +122,16 @@ class _Batches(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         rng = np.random.default_rng([self.seed, self.epoch, i])
         x = features(varied(self.strips.part(rows), rng))
         return torch.from_numpy(x), torch.from_numpy(self.offset[rows])
+
+
+def _loaded(batches: _Batches, workers: int) -> DataLoader[tuple[torch.Tensor, torch.Tensor]]:
+    """Of one epoch: processes are begun anew, or would keep the order of the one before.
+
+    They are forked, as no other are here: gigabytes of strips are theirs without a copy, and they
+    touch neither OpenGL nor a GPU.
+    """
+    context = "fork" if workers else None
+    return DataLoader(batches, None, num_workers=workers, multiprocessing_context=context)
 
 
 def make_network(inputs: int, hidden: tuple[int, int] = _HIDDEN) -> nn.Sequential:

@@ -54,14 +54,16 @@ class FrameSet:
         return len(self.images)
 
     def more(self, count: int) -> FrameSet:
-        """At least ``count`` frames of the same clips, as far as they have them, to solve by.
+        """``count`` frames to solve by, of each clip as many or all it has.
 
-        These themselves where they are as many, or where masks, asked once, are of these alone.
+        These themselves where they are no fewer, or where masks, asked once, are of these alone.
         """
         if len(self) >= count or self.shares is not None:
             return self
         share = -(-count // len(self._problems))
         steps = [diverse_steps(problem, problem.solving(), share) for problem in self._problems]
+        if sum(map(len, steps)) <= len(self):
+            return self
         return FrameSet(self._problems, steps, self._render, self.on_hand)
 
     def set_late(self, late: float) -> None:

@@ -201,13 +201,15 @@ def _stepped(
         )
         moment, link = np.tile(moment, 2), np.tile(link, 2)
         spreads = np.append(spreads, np.full(rows.shape[1] - len(spreads), LEARNED_INSET))
+        if weight.sum() < 1e-6:
+            return replace(estimate, covariance=None)
         rows = np.hstack([rows, _own_times(rows, moment)])
         spreads = np.append(spreads, np.full(rows.shape[1] - len(spreads), _JITTER))
     spreads[[_ZOOM, _LATE]] = spread or 1e-6, LATE_SPREAD * frames.dt
     spreads[:_ZOOM] = np.inf
     estimate, inverse = _step(estimate, rows, offset, weight, spreads, frames.dt, turn.haste, known)
     moved = _moved(moment, link, rows, weight)
-    error *= np.sqrt(max(1.0, len(chosen) / _LINK_FRAMES))
+    error *= np.sqrt(max(1.0, len(np.unique(moment)) / _LINK_FRAMES))
     covariance = frames.enlarged**2 * inverse + error**2 * inverse @ moved @ inverse
     return replace(estimate, covariance=covariance[:_COLUMNS, :_COLUMNS])
 

@@ -22,6 +22,7 @@ _SIDES = 8  # that contours of a link face
 # How many times the network's variance is taken: what it never saw may mislead it from all sides
 # alike. On twins it is believed to some 80 %, on real views to some 20.
 _DOUBT = 2.0
+_SILENT = 0.01  # share of the other's weight below which a way says nothing
 # The network's, where `refine` has matting's: how many times lines err together, links' insets
 # (pixels; the network knows shading), and what lines share that lie at one place.
 _LEARNED_CORRELATION, LEARNED_INSET, _LEARNED_SAME_PLACE = 2.0, 0.15, 0.3
@@ -53,8 +54,7 @@ def join_learned(
     told, trust = learned_offsets(strips)
     trust = trust / _LEARNED_CORRELATION**2 / (1 + _LEARNED_SAME_PLACE * (together - 1))
     trust = trust * np.where(np.abs(told) < reach, (1 - (told / reach) ** 2) ** 2, 0)
-    matte, net = _by_side(lines, offset, weight), _by_side(lines, told, trust)
-    believed = 1 / (1 + (_DOUBT * net / max(matte, 1e-9)) ** 2)
+    believed = _belief(lines, rows[:, :own], (offset, weight), (told, trust))
     none = np.zeros((len(rows), rows.shape[1] - own))
     matted = np.hstack([rows, none])
     learned = np.hstack([rows[:, :own], none, rows[:, own:]])
@@ -63,6 +63,28 @@ def join_learned(
         np.concatenate([offset, told]),
         np.concatenate([(1 - believed) * _MATTED * weight, believed * _LEARNED * trust]),
     )
+
+
+def _belief(
+    lines: Lines, rows: Floats, matting: tuple[Floats, Floats], network: tuple[Floats, Floats]
+) -> float:
+    """How far the network is believed, 0 to 1: by the square of variances, which decides sooner.
+
+    Each way's offsets are first fitted by ``rows``, or a pose that is off, or was fitted to one of
+    both, would look like contradiction.
+    """
+    heard, also = matting[1].sum(), network[1].sum()
+    if min(heard, also) < _SILENT * max(heard, also):
+        return float(also > heard)
+    matte, net = (_by_side(lines, _left(rows, *way), way[1]) for way in (matting, network))
+    return 1 / (1 + (_DOUBT * net / max(matte, 1e-9)) ** 2)
+
+
+def _left(rows: Floats, offset: Floats, weight: Floats) -> Floats:
+    """What least squares by ``rows`` leaves of offsets."""
+    information = rows.T @ (weight[:, None] * rows)
+    damped = information + np.diag(1e-6 * np.diag(information) + 1e-9)
+    return np.asarray(offset - rows @ np.linalg.solve(damped, rows.T @ (weight * offset)))
 
 
 def _by_side(lines: Lines, offset: Floats, weight: Floats) -> float:

@@ -11,6 +11,7 @@ from scipy.ndimage import gaussian_filter
 from benchmarks._outline_film import film_strips, true_offsets
 from reconstruction.camera.contours import Lines, contour_lines
 from reconstruction.camera.outline_net import OutlineNet, embedded_net, load_net
+from reconstruction.camera.refine import _own_times
 from reconstruction.camera.strips import Strips, features, take_strips
 from reconstruction.camera.two_ways import join_learned
 from schemas.reasons import UsageError
@@ -66,6 +67,15 @@ def test_finds_a_known_edge(shift: float, blur: float) -> None:
         assert np.median(holds) > 0.8
 
 
+@pytest.mark.parametrize("shift", [-1.0, 0.0, 0.7, 1.5])
+def test_an_edge_of_another_kind_is_a_sixth_of_a_pixel_off_at_most(shift: float) -> None:
+    """A ramp of numbers, as no camera has it; docs/camera.md says what light's own mixing costs."""
+    offset, deviation, holds = embedded_net()(_strips(shift))
+    assert np.median(offset) == pytest.approx(shift, abs=1 / 6)
+    assert np.median(deviation) < 0.6
+    assert np.median(holds) > 0.8
+
+
 def test_a_line_counts_by_both_ways() -> None:
     lines, strips = _lines(0.7)
     count, own = len(strips), 8
@@ -104,9 +114,36 @@ def test_the_way_that_contradicts_itself_is_believed_less() -> None:
 
     constant = np.full(count, 0.4)  # an inset's business
     assert matted(constant) == pytest.approx(1, abs=1e-6)
+    # A pose that is off, or offsets that rows explain, are no contradiction.
+    rows[:, 0] = lines.normal[:, 0]
+    assert matted(constant + 0.5 * rows[:, 0]) == pytest.approx(1, abs=1e-3)
+    rows[:, 0] = 1
     from_left_to_right = [matted(constant + size * lines.normal[:, 0]) for size in (0.02, 0.1, 0.5)]
     assert from_left_to_right == sorted(from_left_to_right, reverse=True)
     assert from_left_to_right[-1] < 0.05
+
+
+def test_the_way_that_is_silent_is_not_believed() -> None:
+    lines, strips = _lines(0.7)
+    count, own = len(strips), 8
+    rows, alone = np.ones((count, own + 1)), np.ones(count, int)
+    offset = 0.05 * lines.normal[:, 0]
+    # The network says 0.7 of all, which is beyond reach.
+    _, _, weights = join_learned(rows, offset, np.ones(count), strips, lines, alone, own, 0.2)
+    assert weights[:count] == pytest.approx(250 / 150)
+    _, _, weights = join_learned(rows, offset, np.zeros(count), strips, lines, alone, own, 3.0)
+    assert weights[:count].sum() == 0
+    assert weights[count:].sum() > 0
+
+
+def test_a_frame_alone_may_be_late() -> None:
+    rows = np.random.default_rng(0).standard_normal((6, 10))
+    moment = np.array([0, 1, 1, 3, 0, 3])
+    own = _own_times(rows, moment)
+    assert own.shape == (6, 4)
+    assert (own.sum(1) == rows[:, 7]).all()
+    assert ((own != 0).sum(1) == 1).all()
+    assert (own[np.arange(6), moment] == rows[:, 7]).all()
 
 
 def test_numpy_agrees_with_torch(trainer) -> None:
@@ -169,7 +206,7 @@ def test_batches_are_the_same_whoever_makes_them(trainer) -> None:
     here = list(batches)
     assert len(here) == len(batches) == 2
     assert len({float(value) for _, told in here for value in told}) == 2 * trainer._BATCH
-    elsewhere = trainer.DataLoader(batches, batch_size=None, num_workers=1)
+    elsewhere = trainer._loaded(batches, 1)
     for (x, told), (other, also) in zip(here, elsewhere, strict=True):
         assert torch.equal(x, other)
         assert torch.equal(told, also)
