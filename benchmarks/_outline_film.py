@@ -1,6 +1,6 @@
 """Strips across the outlines of filmed twins, with where the outline truly is.
 
-    python -m benchmarks._outline_film --out FOLDER --seeds 100 192 --workers 2
+    python -m benchmarks._outline_film --out FOLDER --seeds 100 1000 --workers 52
 
 films a few frames of every view of `schedule`, as `_camera_film` does, and writes
 SOURCE-SEED-VIEW.npz: the fields of `Strips`, and ``offset`` (N,) in pixels. What is there is kept.
@@ -183,7 +183,7 @@ def _film_seed(out: Path, seed: int) -> str:
 def main() -> None:
     parse = argparse.ArgumentParser(description=__doc__)
     parse.add_argument("--out", type=Path, required=True)
-    parse.add_argument("--seeds", type=int, nargs=2, default=(LEAST, 192))
+    parse.add_argument("--seeds", type=int, nargs=2, default=(LEAST, REPORTED))
     parse.add_argument("--workers", type=int, default=1)
     args = parse.parse_args()
     if not LEAST <= args.seeds[0] <= args.seeds[1] <= REPORTED:

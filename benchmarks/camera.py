@@ -61,7 +61,7 @@ def main() -> None:
         type=int,
         nargs="+",
         default=list(range(REPORTED, REPORTED + 12)),
-        help=f"of clips; those below {REPORTED} are for tuning, and of 100 to 191 the solver's "
+        help=f"of clips; those below {REPORTED} are for tuning, and of 100 to 999 the solver's "
         f"network learned (12 from {REPORTED})",
     )
     parse.add_argument(

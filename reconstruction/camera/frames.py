@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from reconstruction.camera.backdrop import Backdrop, learn_backdrop
 from reconstruction.camera.learned_masks import MaskBackend, ask_masks
-from reconstruction.camera.problem import CameraProblem, Steps
+from reconstruction.camera.problem import CameraProblem, Steps, diverse_steps
 from robo4d.geometry import invert
 from robots.kinematics import link_poses
 from robots.rasterizer import RobotRasterizer
@@ -52,6 +52,19 @@ class FrameSet:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def more(self, count: int) -> FrameSet:
+        """``count`` frames to solve by, of each clip as many or all it has.
+
+        These themselves where they are no fewer, or where masks, asked once, are of these alone.
+        """
+        if len(self) >= count or self.shares is not None:
+            return self
+        share = -(-count // len(self._problems))
+        steps = [diverse_steps(problem, problem.solving(), share) for problem in self._problems]
+        if sum(map(len, steps)) <= len(self):
+            return self
+        return FrameSet(self._problems, steps, self._render, self.on_hand)
 
     def set_late(self, late: float) -> None:
         """Take the robot's states from ``late`` s before each frame."""

@@ -22,9 +22,10 @@ from schemas.reasons import UsageError
 Floats = NDArray[np.floating]
 _LAYERS = 3
 # Pixels that it errs by, beside what it says of a line: on twins that it learned from 0.1, on real
-# pictures more: of 0, 0.4 and 0.8 beside it the second was chosen (docs/camera.md).
+# pictures more: of 0, 0.4 and 0.8 beside it the second was chosen, for an
+# earlier network.
 _DEVIATION = float(np.hypot(0.1, 0.4))
-_CHUNK = 2048  # lines at once: features of a call's 3,600 would be 11 MB
+_CHUNK = 2048  # lines at once: features of a call's 7,200 would be 23 MB
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ _FEWEST = 27  # lines
 # (more in images that were made larger); and in each frame each link is where its joints say to so
 # many m only, which few frames do not average out.
 _CORRELATION, _LINK_ERROR = 3.0, 0.003
+_LINK_FRAMES = 24  # over which links' errors average out at most: those were measured on so many
 # A link that rests shows the same contour in all frames, shadows at its foot and all: lines at one
 # place share so much of their variance. Of 0.1, 0.3 and 1 (and lines of the base taken
 # for a quarter) the first left twins' cameras nearest the truth; with none, a base's shadow held
@@ -42,6 +43,9 @@ _SAME_PLACE = 0.1
 _GRIPPER_ERROR = 0.0004
 # Of a step: what `reconstruction.timing` leaves open. More is another trajectory's business.
 LATE_SPREAD, LATEST = 0.25, 0.6
+# s, by which a frame's time scatters about its log's. Twins' do not; with 0.02 halves of a real
+# view's frames end nearer together, and twins' cameras no further off.
+_JITTER = 0.02
 _TUKEY = 3.0  # in standard deviations
 # Lines that cannot tell pull an offset to zero, and robust weights fall for lines that move: steps
 # from afar and by matting go about half the way (measured on twins), and are made longer.
@@ -193,16 +197,28 @@ def _stepped(
     if turn.by == "both":
         strips = take_strips(images, lines, depth, part, lens[0, 0], estimate.pose, backdrop)
         rows, offset, weight = join_learned(
-            rows, offset, weight, strips, together, _COLUMNS, turn.reach
+            rows, offset, weight, strips, lines, together, _COLUMNS, turn.reach
         )
         moment, link = np.tile(moment, 2), np.tile(link, 2)
         spreads = np.append(spreads, np.full(rows.shape[1] - len(spreads), LEARNED_INSET))
+        if weight.sum() < 1e-6:
+            return replace(estimate, covariance=None)
+        rows = np.hstack([rows, _own_times(rows, moment)])
+        spreads = np.append(spreads, np.full(rows.shape[1] - len(spreads), _JITTER))
     spreads[[_ZOOM, _LATE]] = spread or 1e-6, LATE_SPREAD * frames.dt
     spreads[:_ZOOM] = np.inf
     estimate, inverse = _step(estimate, rows, offset, weight, spreads, frames.dt, turn.haste, known)
     moved = _moved(moment, link, rows, weight)
+    error *= np.sqrt(max(1.0, len(np.unique(moment)) / _LINK_FRAMES))
     covariance = frames.enlarged**2 * inverse + error**2 * inverse @ moved @ inverse
     return replace(estimate, covariance=covariance[:_COLUMNS, :_COLUMNS])
+
+
+def _own_times(rows: Floats, moment: NDArray[np.int64]) -> Floats:
+    """(N, n) change of the outline along the normal by how late each frame alone is."""
+    own = np.zeros((len(rows), moment.max() + 1))
+    own[np.arange(len(rows)), moment] = rows[:, _LATE]
+    return own
 
 
 def _away(a: Estimate, b: Estimate) -> float:

@@ -58,13 +58,28 @@ def test_the_last_steps_lead_back_to_a_true_camera(clip):
     begin = Estimate(off, late=clip.latency_s)
     for enlarged, by in ((1.0, "both"), (2.0, "matte")):
         rounds = last_rounds(enlarged)
-        assert [turn.by for turn in rounds] == [by]
-        end = refine(frames, begin, clip.K, 0.0, rounds, np.random.default_rng(0))
+        assert {turn.by for turn in rounds} == {by}
+        enough = frames.more(max(turn.frames for turn in rounds))
+        end = refine(enough, begin, clip.K, 0.0, rounds, np.random.default_rng(0))
         found = end.pose
         assert np.linalg.norm(found[:3, 3] - clip.base_from_camera[:3, 3]) < 0.005
         assert np.degrees(rotation_angle(found[:3, :3], clip.base_from_camera[:3, :3])) < 0.3
         assert end.covariance is not None
         assert end.covariance.shape == (8, 8)
+
+
+def test_more_frames_of_the_same_clip(clip):
+    problem = problem_of(clip)
+    renderer = RobotRasterizer(problem.robot, *problem.working_size)
+    frames = FrameSet([problem], [diverse_steps(problem, problem.solving(), 6)], renderer)
+    assert frames.more(6) is frames
+    more = frames.more(9)
+    assert len(more) == 9
+    told = {image.tobytes() for image in more.images}
+    assert {image.tobytes() for image in frames.images} < told
+    assert len(frames.more(1000)) == len(problem.solving())
+    frames.shares = np.zeros(frames.images.shape[:3], np.float32)
+    assert frames.more(9) is frames
 
 
 def test_the_true_pose_scores_well_and_a_stale_one_is_told_by_score_alone(clip, solution):
