@@ -53,7 +53,7 @@ def _runs(files: list[Path]) -> dict[str, list[tuple[int, dict[str, float]]]]:
     if files:
         return {file.stem.replace("_", " "): _judged(file) for file in files}
     whole, before = [], 0
-    for part in sorted(_HERE.glob("part_*.jsonl")):
+    for part in sorted(_HERE.glob("part_*.jsonl"), key=lambda path: int(path.stem[5:])):
         whole += [(before + step, said) for step, said in _judged(part)]
         before += json.loads(part.read_text().splitlines()[-1])["step"]
     return {"embedded": whole}
