@@ -38,7 +38,7 @@ _TO_PIXEL = [*[Round(4, 12, 120)] * 2, Round(COARSE, 12, 150, "matte", most=32)]
 # More frames show links from more sides: what shading does averages out.
 _TO_SUBPIXEL = [Round(FINE, 24, 150, "both", most=3), Round(FINE, 48, 150, "both", most=3)]
 # The network learned from pictures that were enlarged by 1.25 at most. Of a synthetic disc made
-# five times as large it says 0.4 pixels too much, of one twice as large 0.2.
+# five times as large an earlier one said 0.4 pixels too much, of one twice as large 0.2.
 _MOST_ENLARGED, _TO_SUBPIXEL_ENLARGED = 1.5, [Round(FINE, 24, 250, "matte", most=16)]
 # Where masks alone lead from there is taken where images confirm it better; where they confirm it
 # much worse, the masks are of something else.

@@ -20,7 +20,7 @@ Floats = NDArray[np.floating]
 _MATTED, _LEARNED = 250 / 150, 1.0
 _SIDES = 8  # that contours of a link face
 # How many times the network's variance is taken: what it never saw may mislead it from all sides
-# alike. On twins it is believed to some 80 %, on real views to some 20.
+# alike. On twins it is believed to some 70 %, on real views to some 15.
 _DOUBT = 2.0
 _SILENT = 0.01  # share of the other's weight below which a way says nothing
 # The network's, where `refine` has matting's: how many times lines err together, links' insets

@@ -67,13 +67,21 @@ def test_finds_a_known_edge(shift: float, blur: float) -> None:
         assert np.median(holds) > 0.8
 
 
-@pytest.mark.parametrize("shift", [-1.0, 0.0, 0.7, 1.5])
-def test_an_edge_of_another_kind_is_a_sixth_of_a_pixel_off_at_most(shift: float) -> None:
-    """A ramp of numbers, as no camera has it; docs/camera.md says what light's own mixing costs."""
+@pytest.mark.parametrize(
+    "shift",
+    [
+        -1.0,
+        pytest.param(0.0, marks=pytest.mark.xfail(strict=True, reason="0.11 pixel off")),
+        0.7,
+        1.5,
+    ],
+)
+def test_finds_an_edge_of_another_kind(shift: float) -> None:
+    """A ramp of numbers; the network knows edges as twins' are drawn (docs/camera.md)."""
     offset, deviation, holds = embedded_net()(_strips(shift))
-    assert np.median(offset) == pytest.approx(shift, abs=1 / 6)
     assert np.median(deviation) < 0.6
     assert np.median(holds) > 0.8
+    assert np.median(offset) == pytest.approx(shift, abs=0.1)
 
 
 def test_a_line_counts_by_both_ways() -> None:
