@@ -39,6 +39,10 @@ _JOINT_NOISE = 1e-3  # rad
 _EXPOSURE = (0.005, 0.02)  # s; indoor light, automatic exposure
 _STILL = 0.4  # pixels of motion within the exposure that one instant stands for
 _GAMMA = 2.2
+_LIGHT = ((np.arange(256) / 255.0) ** _GAMMA).astype(np.float32)  # of grey levels
+# OpenGL mixes the samples of a pixel as numbers, a sensor as light: frames are rendered so many
+# times as large, and light is averaged.
+_LARGER = 3
 _PUSHED = 0.5  # share of clips in which something is pushed
 _PUSH_SECONDS, _PUSH_METRES = (0.6, 1.6), (0.04, 0.12)
 
@@ -197,17 +201,19 @@ def _exposed(
     model = copy.copy(model)
     model.vis.quality.offsamples = 4
     camera = layout.cameras["camera"]
+    K = np.diag([_LARGER, _LARGER, 1.0]) @ camera.K
+    height, width = layout.size
     halves = [play_script(model, script.at(steps + d), robot) for d in _instants(exposure)]
     moving = _moved(layout, robot, script, steps, exposure) > _STILL
     frames = []
-    with OffscreenRenderer(model, *layout.size, (robot.visual_group, SCENE_GROUP)) as renderer:
+    shown = (robot.visual_group, SCENE_GROUP)
+    with OffscreenRenderer(model, _LARGER * height, _LARGER * width, shown) as renderer:
         for early, late, moves in zip(*halves, moving, strict=True):
-            frame = renderer.rgb(early, camera.K, camera.mount)
+            light = _LIGHT[renderer.rgb(early, K, camera.mount)]
             if moves:
-                light = (frame / 255.0) ** _GAMMA
-                light += (renderer.rgb(late, camera.K, camera.mount) / 255.0) ** _GAMMA
-                frame = np.round(255 * (light / 2) ** (1 / _GAMMA)).astype(np.uint8)
-            frames.append(frame)
+                light = (light + _LIGHT[renderer.rgb(late, K, camera.mount)]) / 2
+            light = light.reshape(height, _LARGER, width, _LARGER, 3).mean((1, 3))
+            frames.append(np.round(255 * light ** (1 / _GAMMA)).astype(np.uint8))
     return np.stack(frames)
 
 

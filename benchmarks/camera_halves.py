@@ -1,10 +1,11 @@
 """Cameras of the real DROID sample solved twice, from two halves of the frames: how far apart?
 
 Blocks of eight steps go to one half and the other by turns, so that each keeps pairs of
-neighbours. Nothing is shared but the guessed focal length; views that a half rejects are told.
-With --lens both halves take the focal length that all frames gave, as one lens has only one.
+neighbours; other blocks, or the same begun earlier, by --block and --shift. Nothing is shared but
+the guessed focal length; views that a half rejects are told. With --lens both halves take the
+focal length that all frames gave, as one lens has only one.
 
-    python -m benchmarks.camera_halves --data ../shared/data/droid_rlds [--lens]
+    python -m benchmarks.camera_halves --data ../shared/data/droid_rlds
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ def main() -> None:
     parse = parser(__doc__)
     parse.add_argument("--data", required=True, help="the sample's folder")
     parse.add_argument("--lens", action="store_true", help="with the whole view's focal length")
+    parse.add_argument("--block", type=int, default=_BLOCK, help=f"steps in a row ({_BLOCK})")
+    parse.add_argument("--shift", type=int, default=0, help="steps by which blocks begin earlier")
     args = parse.parse_args()
     machine = print_header("One camera from two halves of its frames")
     source = open_source("droid", args.data)
@@ -40,7 +43,8 @@ def main() -> None:
         for episode in (source.read(ref, split, None) for ref in refs):
             for name, stream in episode.cameras.items():
                 if "wrist" not in name:
-                    compared = _compared(episode, stream, args.lens)
+                    odd = (np.arange(len(episode)) + args.shift) // args.block % 2 == 1
+                    compared = _compared(episode, stream, odd, args.lens)
                     rows.append({"episode": episode.id, "camera": name, **compared})
                     print(rows[-1], flush=True)
     for kind, chosen in (
@@ -52,9 +56,10 @@ def main() -> None:
     write_json(args.json, {"machine": machine, "views": rows})
 
 
-def _compared(episode: Episode, stream: CameraStream, one_lens: bool) -> dict[str, object]:
+def _compared(
+    episode: Episode, stream: CameraStream, odd: NDArray[np.bool_], one_lens: bool
+) -> dict[str, object]:
     steps = np.arange(len(episode))
-    odd = steps // _BLOCK % 2 == 1
     K = _solved(episode, stream, steps).K if one_lens else None
     first, second = (_solved(episode, stream, steps[half], K) for half in (~odd, odd))
     a, b = first.base_from_camera, second.base_from_camera
