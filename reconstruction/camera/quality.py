@@ -17,7 +17,9 @@ from reconstruction.camera.flow_score import FlowScorer
 from reconstruction.camera.frames import FrameSet
 from reconstruction.camera.learned_masks import MaskBackend, ask_masks, mask_iou
 from reconstruction.camera.problem import CameraProblem, diverse_steps
+from robo4d.geometry import invert, project, transform
 from robots.rasterizer import RobotRasterizer
+from robots.surface import surface_points
 
 Floats = NDArray[np.floating]
 _FRAMES, _PAIRS, _LINES = 10, 8, 200
@@ -25,6 +27,7 @@ _CLEAR = 0.3  # matting weight from which an edge counts as one
 _NEAR = 1.5  # pixels within which it confirms the outline
 _MARGIN = 1  # pixels around the robot that count as neither robot nor background
 _RING = 20  # pixels around the robot in which foreground counts
+_POINTS, _FASTEST = 60, 90  # points of a link's surface; percentile of how far they move
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ class Fit:
         robot_share: of the image that the robot covers.
         mask_iou: of the rendered robot and a learned mask's, median over frames; the mask was
             prompted by this same pose, so a high one alone proves nothing.
+        swept_px: how far the robot moves in the picture, at the working size: root mean square
+            about the mean place, over diverse steps, of what moves most (a tenth of its surface).
     """
 
     silhouette_iou: float | None
@@ -47,6 +52,7 @@ class Fit:
     flow_score: float | None
     robot_share: float
     mask_iou: float | None = None
+    swept_px: float | None = None
 
 
 def measure_fit(
@@ -84,6 +90,7 @@ def measure_fit(
         mask_iou=None
         if masks is None
         else mask_iou(ask_masks(masks, frames.images[scored], part[scored]), part[scored]),
+        swept_px=_swept(frames, K, pose),
     )
 
 
@@ -99,6 +106,21 @@ def outline_fit(
     if not clear.any():
         return None, 0.0
     return float(np.median(np.abs(offset[clear]))), float((clear & (np.abs(offset) < _NEAR)).mean())
+
+
+def _swept(frames: FrameSet, K: Floats, pose: Floats) -> float | None:
+    """As `Fit.swept_px`, of the surface that is in the picture in some frame."""
+    placed = surface_points(frames.robot.name, _POINTS).placed(frames.links)
+    pixels = project(transform(invert(pose), placed.reshape(-1, 3)), K)[0]
+    pixels = pixels.reshape(*placed.shape[:2], 2)
+    with np.errstate(invalid="ignore"):
+        inside = (pixels >= 0) & (pixels < frames.images.shape[2:0:-1])
+    seen = np.asarray(inside.all(-1))
+    shown = seen.any(0)
+    if not shown.any():
+        return None
+    spread = np.nanvar(np.where(seen[..., None], pixels, np.nan)[:, shown], axis=0).sum(-1)
+    return float(np.percentile(np.sqrt(spread), _FASTEST))
 
 
 def _flow_score(problems: Sequence[CameraProblem], K: Floats, pose: Floats) -> float | None:

@@ -109,12 +109,13 @@ def solve(monkeypatch):
                 return CameraSolution(None, None, None, 0.0, "reject", "as told")
             verdict = "reject" if most in loose else "good"
             fit = {"edge_share": 0.8, "flow_score": 0.5, "rotation_sd_rad": 0.004}
+            fit["swept_px"] = 30.0
             fit["position_sd_m"] = 0.05 if most in loose else 0.004
             return CameraSolution(pose, K, np.eye(6), 0.0, verdict, "as told", fit)
 
         def score_pose(problems, K, pose, late, masks):
             outline = own[0] if place(problems[0]) == pose[0, 3] else 0.2
-            return {"edge_share": outline, "flow_score": own[1]}
+            return {"edge_share": outline, "flow_score": own[1], "swept_px": 30.0}
 
         monkeypatch.setattr(reconstruction.camera, "solve_camera", solve_camera)
         monkeypatch.setattr(reconstruction.camera, "score_pose", score_pose)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 
+import cv2
 import numpy as np
 import pytest
 
@@ -16,9 +17,11 @@ from reconstruction.camera.follow import _BY_MASKS, last_rounds
 from reconstruction.camera.problem import diverse_steps
 from reconstruction.camera.refine import Estimate, FrameSet, refine
 from reconstruction.camera.solve import judge
-from robo4d.geometry import intrinsics, rotation_angle
+from robo4d.geometry import intrinsics, invert, rotation_angle
+from robots.kinematics import ee_poses
 from robots.models import get_robot
 from robots.rasterizer import RobotRasterizer
+from simulation.layout import look_at
 
 pytestmark = pytest.mark.slow
 
@@ -154,6 +157,7 @@ def test_a_single_measure_does_not_make_a_camera():
         "agreeing_starts": 3.0,
         "position_sd_m": 0.004,
         "rotation_sd_rad": 0.004,
+        "swept_px": 30.0,
     }
     assert judge(sound)[0] == "good"
     assert judge(sound | {"position_sd_m": 0.009})[0] == "usable"
@@ -165,8 +169,48 @@ def test_a_single_measure_does_not_make_a_camera():
         {"flow_score": 0.1},
         {"position_sd_m": 0.1},
         {"agreeing_starts": 1.0},
+        {"swept_px": 5.0},
+        {"swept_px": None},
     ):
         assert judge(sound | poor)[0] == "reject"
+
+
+def test_a_robot_that_hardly_moves_needs_a_clearer_outline():
+    little = {
+        "edge_share": 0.8,
+        "flow_score": 0.6,
+        "agreeing_starts": 3.0,
+        "position_sd_m": 0.004,
+        "rotation_sd_rad": 0.004,
+        "swept_px": 5.0,
+    }
+    verdict, why = judge(little)
+    assert verdict == "reject"
+    assert "moves by 5 pixels only" in why
+    assert judge(little | {"edge_share": 0.9})[0] == "good"
+
+
+@pytest.mark.parametrize(("share", "least", "most"), [(1.0, 15, 60), (0.1, 1.5, 6), (0.0, 0, 1e-6)])
+def test_how_far_a_robot_moves_in_the_picture_is_measured(share, least, most):
+    """About as far as its hand, of which the log and OpenCV tell; it scales with the motion."""
+    robot = get_robot("panda_robotiq")
+    joints = np.tile(np.asarray(robot.rest, float), (30, 1))
+    joints[:, 0] += share * 0.9 * np.sin(np.arange(30) / 3)
+    images = np.zeros((30, 180, 320, 3), np.uint8)
+    problem = CameraProblem(
+        robot, lambda steps: images[steps], (180, 320), joints, np.zeros(30), np.arange(30) / 15
+    )
+    pose, K = (
+        look_at(np.array([1.6, 0, 0.6]), np.array([0.4, 0, 0.3]), 0.0),
+        intrinsics(131, 131, 160, 90),
+    )
+    swept = score_pose([problem], K, pose)["swept_px"]
+    seen = invert(pose)
+    hand = ee_poses(robot, joints)[:, :3, 3]
+    pixels = cv2.projectPoints(hand, seen[:3, :3], seen[:3, 3], K, None)[0][:, 0]
+    told = np.sqrt(pixels.var(0).sum())
+    assert swept == pytest.approx(told, rel=0.3, abs=1e-6)
+    assert least <= swept <= most
 
 
 @pytest.mark.parametrize(("steps", "size"), [(1, (180, 320)), (2, (180, 320)), (30, (4, 320))])
@@ -190,6 +234,6 @@ def test_clips_too_short_or_too_narrow_are_rejected_in_words(steps, size):
 
 
 def test_an_unknown_deviation_is_not_a_small_one():
-    sound = {"edge_share": 0.8, "flow_score": 0.6, "agreeing_starts": 3.0}
+    sound = {"edge_share": 0.8, "flow_score": 0.6, "agreeing_starts": 3.0, "swept_px": 30.0}
     for position, turn in ((np.nan, 0.004), (0.004, np.nan), (None, 0.004)):
         assert judge(sound | {"position_sd_m": position, "rotation_sd_rad": turn})[0] == "reject"
