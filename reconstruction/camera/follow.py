@@ -35,8 +35,9 @@ _TO_BASIN = (
 _SHAKES, _SHAKE = 2, 0.04
 # Colours alone end up to four pixels off where the robot is close: matting has some way to go.
 _TO_PIXEL = [*[Round(4, 12, 120)] * 2, Round(COARSE, 12, 150, "matte", most=32)]
-# More frames show links from more sides: what shading does averages out.
-_TO_SUBPIXEL = [Round(FINE, 24, 150, "both", most=3), Round(FINE, 48, 150, "both", most=3)]
+# More frames show links from more sides: what shading does averages out. Loose directions settle
+# slowly, so that the cheap steps are the many.
+_TO_SUBPIXEL = [Round(FINE, 24, 100, "both", most=8), Round(FINE, 48, 150, "both", most=3)]
 # The network learned from pictures that were enlarged by 1.25 at most. Of a synthetic disc made
 # five times as large an earlier one said 0.4 pixels too much, of one twice as large 0.2.
 _MOST_ENLARGED, _TO_SUBPIXEL_ENLARGED = 1.5, [Round(FINE, 24, 250, "matte", most=16)]
