@@ -1,10 +1,11 @@
 """Films one camera of a twin as a real one would: late, noisy, blurred, drifting, compressed.
 
 What is modelled, and what is not. Modelled: a constant lateness of images, exposure time where
-things move by more than a fraction of a pixel, optical blur, photon and read noise, exposure and
-white balance that drift, two rounds of JPEG, joints logged with noise, and a thing that is pushed
-across the table by nobody's gripper. Not modelled: lens distortion, rolling shutter, cables and
-covers that the robot's description lacks, constant errors of joints, people.
+things move by more than a fraction of a pixel, light that mixes within one, optical blur, photon
+and read noise, exposure and white balance that drift, two rounds of JPEG, joints logged with noise,
+and a thing that is pushed across the table by nobody's gripper. Not modelled: lens distortion,
+rolling shutter, cables and covers that the robot's description lacks, constant errors of joints,
+people.
 """
 
 from __future__ import annotations

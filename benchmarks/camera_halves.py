@@ -5,7 +5,7 @@ neighbours; other blocks, or the same begun earlier, by --block and --shift. Not
 the guessed focal length; views that a half rejects are told. With --lens both halves take the
 focal length that all frames gave, as one lens has only one.
 
-    python -m benchmarks.camera_halves --data ../shared/data/droid_rlds
+    python -m benchmarks.camera_halves --data ../shared/data/droid_rlds [--lens] [--block 5]
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ def main() -> None:
     parse.add_argument("--block", type=int, default=_BLOCK, help=f"steps in a row ({_BLOCK})")
     parse.add_argument("--shift", type=int, default=0, help="steps by which blocks begin earlier")
     args = parse.parse_args()
+    if args.block < 2:
+        raise SystemExit(f"--block is {args.block}; neighbours need 2 steps in a row, or more")
     machine = print_header("One camera from two halves of its frames")
     source = open_source("droid", args.data)
     rows = []

@@ -210,5 +210,7 @@ def _solve_together(
         pose, late = calibration.base_from_camera, solution.late
         own = score_pose([problem], calibration.K, pose, late=late, masks=masks)
         same = (own["edge_share"] or 0.0) >= least
+        # The pose rests on how the robots of all move.
+        own["swept_px"] = choice.quality.get("swept_px")
         out.append(replace(choice, quality=choice.quality | own) if same else None)
     return out

@@ -27,7 +27,8 @@ _CLEAR = 0.3  # matting weight from which an edge counts as one
 _NEAR = 1.5  # pixels within which it confirms the outline
 _MARGIN = 1  # pixels around the robot that count as neither robot nor background
 _RING = 20  # pixels around the robot in which foreground counts
-_POINTS, _FASTEST = 60, 90  # points of a link's surface; percentile of how far they move
+# Points of a link's surface, percentile of how far they move, frames that must show them.
+_POINTS, _FASTEST, _SHOWN = 60, 90, 3
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Fit:
         mask_iou: of the rendered robot and a learned mask's, median over frames; the mask was
             prompted by this same pose, so a high one alone proves nothing.
         swept_px: how far the robot moves in the picture, at the working size: root mean square
-            about the mean place, over diverse steps, of what moves most (a tenth of its surface).
+            about the mean place, over diverse steps, of what moves most: nine tenths move less.
     """
 
     silhouette_iou: float | None
@@ -109,14 +110,14 @@ def outline_fit(
 
 
 def _swept(frames: FrameSet, K: Floats, pose: Floats) -> float | None:
-    """As `Fit.swept_px`, of the surface that is in the picture in some frame."""
+    """As `Fit.swept_px`; None where no three frames have the same surface in the picture."""
     placed = surface_points(frames.robot.name, _POINTS).placed(frames.links)
     pixels = project(transform(invert(pose), placed.reshape(-1, 3)), K)[0]
     pixels = pixels.reshape(*placed.shape[:2], 2)
     with np.errstate(invalid="ignore"):
         inside = (pixels >= 0) & (pixels < frames.images.shape[2:0:-1])
     seen = np.asarray(inside.all(-1))
-    shown = seen.any(0)
+    shown = seen.sum(0) >= _SHOWN
     if not shown.any():
         return None
     spread = np.nanvar(np.where(seen[..., None], pixels, np.nan)[:, shown], axis=0).sum(-1)

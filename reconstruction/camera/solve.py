@@ -32,8 +32,8 @@ _LEAST_MOTION = 0.001  # share of the images, over the fastest steps
 _GOOD, _USABLE = (0.68, 0.35), ((0.65, 0.25), (0.6, 0.6))
 # Where the robot moves less than so many pixels, all frames show the same outline, and a wrong
 # pose that fits one of them fits all: then so much of it must be confirmed. Of twins at a
-# twentieth of their motion wrong poses with two starts had up to 0.80, right ones 0.81 to 0.95;
-# the real DROID views move by 11 to 46 pixels.
+# twentieth of their motion (six pixels at most) wrong poses with two starts had up to 0.80, right
+# ones 0.81 to 0.95; the real DROID views move by 11 to 46 pixels.
 _LITTLE_MOTION, _CLEARLY = 7.0, 0.85
 # Standard deviations in m and rad up to which a pose is good, and beyond which it is of no use.
 # True errors were 0.4 to 0.8 of them on whole clips, up to twice on 12 steps or at 64 pixels.
@@ -166,13 +166,20 @@ def _solve(
 def is_confirmed(quality: dict[str, float | None]) -> bool:
     """Whether images confirm a camera at all, however loosely they hold it."""
     outline, flow = quality.get("edge_share") or 0.0, quality.get("flow_score") or 0.0
-    if _moves_little(quality) and outline < _CLEARLY:
+    if outline < _CLEARLY and _moves_little(quality):
         return False
     return any(outline >= least and flow >= also for least, also in _USABLE)
 
 
 def _moves_little(quality: dict[str, float | None]) -> bool:
-    return (quality.get("swept_px") or 0.0) < _LITTLE_MOTION
+    """Or whether it is not known to move."""
+    swept = quality.get("swept_px")
+    return swept is None or swept < _LITTLE_MOTION
+
+
+def _told_motion(quality: dict[str, float | None]) -> str:
+    swept = quality.get("swept_px")
+    return "its motion is unknown" if swept is None else f"it moves by {swept:.0f} pixels only"
 
 
 def is_loose(quality: dict[str, float | None]) -> bool:
@@ -193,8 +200,8 @@ def judge(quality: dict[str, float | None]) -> tuple[Verdict, str]:
     if is_loose(quality):
         return "reject", f"the pose is loose: {1000 * position:.0f} mm, {np.degrees(turn):.1f} deg"
     if not is_confirmed(quality):
-        if _moves_little(quality):
-            says += f", and the robot moves by {quality.get('swept_px') or 0.0:.0f} pixels only"
+        if is_confirmed(quality | {"swept_px": np.inf}):
+            says += f", of which {_CLEARLY:.0%} are asked where {_told_motion(quality)}"
         return "reject", says
     says += f", {agreeing:.0f} starts agree, to {1000 * position:.0f} mm"
     if agreeing < AGREEING:

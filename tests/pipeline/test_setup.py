@@ -115,7 +115,7 @@ def solve(monkeypatch):
 
         def score_pose(problems, K, pose, late, masks):
             outline = own[0] if place(problems[0]) == pose[0, 3] else 0.2
-            return {"edge_share": outline, "flow_score": own[1], "swept_px": 30.0}
+            return {"edge_share": outline, "flow_score": own[1], "swept_px": 1.0}
 
         monkeypatch.setattr(reconstruction.camera, "solve_camera", solve_camera)
         monkeypatch.setattr(reconstruction.camera, "score_pose", score_pose)
@@ -177,6 +177,8 @@ def test_a_pool_that_is_accepted_is_kept_whatever_each_clip_says_by_itself(solve
     pool = [prepared(stream(shown=s)) for s in (50, 50, 90, 90)]
     found, _ = solve(pool, own=(0.62, 0.3))
     assert all(one["exterior_image_1_left"].verdict == "good" for one in found[:2])
+    # Whose pose rests on how all robots move, and not on how its own does.
+    assert {one["exterior_image_1_left"].quality["swept_px"] for one in found} == {30.0}
 
 
 def test_those_that_do_not_confirm_a_pose_are_solved_again_among_themselves(solve):

@@ -175,19 +175,28 @@ def test_a_single_measure_does_not_make_a_camera():
         assert judge(sound | poor)[0] == "reject"
 
 
-def test_a_robot_that_hardly_moves_needs_a_clearer_outline():
-    little = {
-        "edge_share": 0.8,
+@pytest.mark.parametrize(
+    ("swept", "outline", "verdict", "why"),
+    [
+        (7.0, 0.8, "good", "starts agree"),
+        (6.9, 0.84, "reject", "of which 85% are asked where it moves by 7 pixels only"),
+        (6.9, 0.85, "good", "starts agree"),
+        (None, 0.84, "reject", "its motion is unknown"),
+    ],
+)
+def test_a_robot_that_hardly_moves_needs_a_clearer_outline(swept, outline, verdict, why):
+    fit = {
+        "edge_share": outline,
         "flow_score": 0.6,
         "agreeing_starts": 3.0,
         "position_sd_m": 0.004,
         "rotation_sd_rad": 0.004,
-        "swept_px": 5.0,
+        "swept_px": swept,
     }
-    verdict, why = judge(little)
-    assert verdict == "reject"
-    assert "moves by 5 pixels only" in why
-    assert judge(little | {"edge_share": 0.9})[0] == "good"
+    assert judge(fit)[0] == verdict
+    assert why in judge(fit)[1]
+    # What fails for another reason is not told to have moved too little.
+    assert "pixels only" not in judge(fit | {"flow_score": 0.1})[1]
 
 
 @pytest.mark.parametrize(("share", "least", "most"), [(1.0, 15, 60), (0.1, 1.5, 6), (0.0, 0, 1e-6)])
@@ -230,7 +239,9 @@ def test_clips_too_short_or_too_narrow_are_rejected_in_words(steps, size):
     solution = solve_camera([problem], K)
     assert solution.verdict == "reject"
     assert solution.why
-    assert score_pose([problem], K, np.eye(4))["edge_share"] == 0
+    nowhere = score_pose([problem], K, np.eye(4))
+    assert nowhere["edge_share"] == 0
+    assert nowhere["swept_px"] is None
 
 
 def test_an_unknown_deviation_is_not_a_small_one():
