@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes.util
+import importlib
 import os
 import sys
 
@@ -22,3 +24,14 @@ def choose_gl() -> str:
         else:
             os.environ["MUJOCO_GL"] = "disable"
     return os.environ.get("MUJOCO_GL", "")
+
+
+def load_triton() -> None:
+    """Where PyTorch brought Triton, load it before OpenGL.
+
+    Both come with an LLVM, and OpenGL's is open to all that is loaded after it: Triton, which
+    `transformers` imports, then runs into the other's code and the process dies (triton 3.8.0,
+    Mesa 22.3.6, 2026-11-28). The other way round both work.
+    """
+    with contextlib.suppress(ImportError):
+        importlib.import_module("triton._C.libtriton")

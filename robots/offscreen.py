@@ -14,7 +14,7 @@ import mujoco
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from robots._gl import APT_LINE
+from robots._gl import APT_LINE, load_triton
 from schemas.reasons import UsageError
 
 
@@ -169,6 +169,7 @@ def _gl_context(height: int, width: int) -> mujoco.GLContext:
             "mujoco was imported before the package robots and chose GLFW, which needs a display: "
             "import robots first, or set MUJOCO_GL=egl"
         )
+    load_triton()
     try:
         return mujoco.GLContext(width, height)
     except (ImportError, RuntimeError, AttributeError, OSError) as error:

@@ -1,5 +1,9 @@
 """Robot rendering against geometry that is known without it."""
 
+import importlib.util
+import subprocess
+import sys
+
 import mujoco
 import numpy as np
 import pytest
@@ -64,3 +68,19 @@ def test_links_appear_where_kinematics_puts_them(name, request):
     uv, _ = project(transform(invert(pose), origins[robot.link_names.index(robot.ee_body)]), K)
     u, v = uv.ravel().astype(int)
     assert (part[0, max(v - 3, 0) : v + 4, max(u - 3, 0) : u + 4] > 0).any()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="PyTorch without Triton")
+def test_triton_loads_in_a_process_that_renders():
+    """Each brings an LLVM; loaded after the other's, Triton's would end the process."""
+    code = """
+import robots, mujoco
+from robots.offscreen import OffscreenRenderer
+model = mujoco.MjModel.from_xml_string("<mujoco><worldbody/></mujoco>")
+model.vis.quality.offsamples = 0
+with OffscreenRenderer(model, 32, 32):
+    import triton.knobs
+print("both")
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout.strip()) == (0, "both"), ran.stderr[-500:]
