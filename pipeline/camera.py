@@ -25,9 +25,9 @@ Floats = NDArray[np.floating]
 # Focal lengths (fx, fy) as shares of width and height, and how far a unit may lie off, where a
 # source ships no intrinsics.
 _GUESS: dict[str, tuple[float, float, float]] = {
-    # ZED 2's left eye at 16:9; the six real sample episodes, solved with 3 % left open, have
-    # 130 to 136 of 320 pixels.
-    "droid": (0.415, 0.415 * 16 / 9, 0.02),
+    # ZED 2's left eye at 16:9: units whose calibration was published have 0.407 to 0.416 of the
+    # width; the six real sample episodes, solved with 3 % left open, 130 to 136 of 320 pixels.
+    "droid": (0.415, 0.415 * 16 / 9, 0.01),
     # 623.588 at 640x480, squashed to a square (rail-berkeley/bridge_data_v2).
     "bridge": (623.588 / 640, 623.588 / 480, 0.03),
     # 425 at 640x512 (simpler-env/SimplerEnv).

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from reconstruction.camera.estimate import Estimate, zoomed
 from reconstruction.camera.frames import FrameSet
 from reconstruction.camera.link_tracks import LinkTracks, follow_links
-from reconstruction.camera.refine import LATEST, Estimate, zoomed
+from reconstruction.camera.refine import LATEST
 from robo4d.geometry import invert, make_pose
 from robots.kinematics import link_poses
 

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from reconstruction.camera.estimate import Estimate, zoomed
 from reconstruction.camera.frames import FrameSet
-from reconstruction.camera.refine import Estimate, zoomed
 from robo4d.geometry import invert, transform
 
 Floats = NDArray[np.floating]

@@ -8,16 +8,17 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from reconstruction.camera.appearance import colour_shares, matte_offsets, region_offsets
 from reconstruction.camera.backdrop import Backdrop
 from reconstruction.camera.contours import Lines, at_one_place, contour_lines
+from reconstruction.camera.estimate import Estimate, away, between, zoomed
 from reconstruction.camera.frames import FrameSet
 from reconstruction.camera.mask_lines import join_masks
+from reconstruction.camera.secant import Secants
 from reconstruction.camera.strips import take_strips
 from reconstruction.camera.two_ways import LEARNED_INSET, join_learned
-from robo4d.geometry import invert, make_pose, transform
+from robo4d.geometry import transform
 
 Floats = NDArray[np.floating]
 # Columns of the least squares: turn (rad), shift (m), logarithm of focal length, lateness (s), and
@@ -54,23 +55,6 @@ _MATTE_MARGIN = 3  # pixels off at most when matting begins, for the backdrop
 # Steps after which it is asked whether the camera still moves, by more than so many standard
 # deviations, and before which it is not.
 _CHECKED, _LEAST, _STILL = 4, 8, 0.3
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A camera at the working size.
-
-    Attributes:
-        pose: base_from_camera (4, 4).
-        log_zoom: logarithm of the focal length over the guess.
-        late: s by which images lag behind the joints.
-        covariance: (8, 8) of turn, shift, log_zoom, late; None where no outline was seen.
-    """
-
-    pose: Floats
-    log_zoom: float = 0.0
-    late: float = 0.0
-    covariance: Floats | None = None
 
 
 @dataclass(frozen=True)
@@ -133,6 +117,7 @@ def refine(
     """
     backdrop: Backdrop | None = None
     by_matte = False
+    secants: Secants | None = None
     for turn in rounds:
         before = estimate
         for step in range(1, turn.most + 1):
@@ -142,11 +127,15 @@ def refine(
             if not frames.on_hand and (backdrop is None or turn.matte > by_matte):
                 margin = _MATTE_MARGIN if turn.matte else round(turn.reach)
                 backdrop, by_matte = frames.backdrop(lens, estimate.pose, margin), turn.matte
-            estimate = _stepped(frames, estimate, lens, spread, turn, rng, known, backdrop)
-            if estimate.covariance is None:
-                return estimate
+            stepped = _stepped(frames, estimate, lens, spread, turn, rng, known, backdrop)
+            if stepped.covariance is None:
+                return stepped
+            if turn.by == "both":
+                secants = secants or Secants(estimate, stepped.covariance, turn.haste)
+                stepped = secants.longer(estimate, stepped)
+            estimate = _no_later(stepped, frames.dt)
             if step % _CHECKED == 0:
-                if step >= _LEAST and _away(before, estimate) < _STILL:
+                if step >= _LEAST and away(before, estimate) < _STILL:
                     break
                 before = estimate
     return estimate
@@ -221,14 +210,6 @@ def _own_times(rows: Floats, moment: NDArray[np.int64]) -> Floats:
     return own
 
 
-def _away(a: Estimate, b: Estimate) -> float:
-    """How far pose a is from b, in b's standard deviations (root mean square)."""
-    assert b.covariance is not None
-    move = invert(b.pose) @ a.pose
-    step = np.concatenate([Rotation.from_matrix(move[:3, :3]).as_rotvec(), move[:3, 3]])
-    return float(np.sqrt(step @ np.linalg.solve(b.covariance[:6, :6], step) / 6))
-
-
 def _moved(
     moment: NDArray[np.int64], link: NDArray[np.int64], rows: Floats, weight: Floats
 ) -> Floats:
@@ -238,12 +219,6 @@ def _moved(
     by_link = np.zeros((len(links), rows.shape[1], 3))
     np.add.at(by_link, group, pulls)
     return np.asarray(np.einsum("gij,gkj->ik", by_link, by_link))
-
-
-def zoomed(K: Floats, log_zoom: float) -> Floats:
-    """K with both focal lengths scaled."""
-    zoom = np.exp(log_zoom)
-    return np.asarray(K * [[zoom, zoom, 1], [zoom, zoom, 1], [1, 1, 1]])
 
 
 def _rows(lines: Lines, K: Floats, pose: Floats, velocity: Floats) -> Floats:
@@ -272,6 +247,10 @@ def _rows(lines: Lines, K: Floats, pose: Floats, velocity: Floats) -> Floats:
     return rows
 
 
+def _no_later(estimate: Estimate, dt: float) -> Estimate:
+    return replace(estimate, late=float(np.clip(estimate.late, -LATEST * dt, LATEST * dt)))
+
+
 def _step(
     estimate: Estimate,
     rows: Floats,
@@ -292,17 +271,11 @@ def _step(
     information = rows.T @ (weight[:, None] * rows) + np.diag(spread**-2.0)
     right = rows.T @ (weight * offset) - now * spread**-2.0
     if known is not None:
-        away = np.linalg.inv(estimate.pose) @ known.pose
-        gap = np.concatenate([Rotation.from_matrix(away[:3, :3]).as_rotvec(), away[:3, 3]])
+        gap = between(estimate, Estimate(known.pose))[:6]
         information[:6, :6] += known.information
         right[:6] += known.information @ gap
     # Damped a little, absolutely too: a few lines in one place leave some directions open.
     damped = information + np.diag(np.diag(information) * 1e-5 + 1e-6)
     change = haste * np.linalg.solve(damped, right)
-    turn = Rotation.from_rotvec(change[_TURN]).as_matrix()
-    stepped = Estimate(
-        pose=np.asarray(estimate.pose @ make_pose(turn, change[_SHIFT])),
-        log_zoom=estimate.log_zoom + float(change[_ZOOM]),
-        late=float(np.clip(estimate.late + change[_LATE], -LATEST * dt, LATEST * dt)),
-    )
+    stepped = _no_later(estimate.moved(change[:_COLUMNS]), dt)
     return stepped, np.linalg.inv(information + 1e-6 * np.eye(columns))

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from reconstruction.camera.estimate import zoomed
 from reconstruction.camera.evidence import flow_pairs, solving_pairs
 from reconstruction.camera.flow_score import FLOOR
 from reconstruction.camera.follow import AGREEING, find_camera
@@ -16,7 +17,6 @@ from reconstruction.camera.frames import FrameSet
 from reconstruction.camera.learned_masks import MaskBackend
 from reconstruction.camera.problem import CameraProblem, diverse_steps
 from reconstruction.camera.quality import Fit, measure_fit
-from reconstruction.camera.refine import zoomed
 from reconstruction.camera.search import Lens
 from robots.rasterizer import RobotRasterizer
 

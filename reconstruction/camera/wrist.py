@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from reconstruction.camera.estimate import zoomed
 from reconstruction.camera.problem import CameraProblem
-from reconstruction.camera.refine import zoomed
 from reconstruction.camera.solve import Verdict
 from reconstruction.camera.wrist_bundle import ZOOM, Bundle, adjust, triangulate
 from reconstruction.camera.wrist_hand import Hand, Mount, misses

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.spatial.transform import Rotation
 
-from reconstruction.camera.refine import LATE_SPREAD, LATEST, zoomed
+from reconstruction.camera.estimate import zoomed
+from reconstruction.camera.refine import LATE_SPREAD, LATEST
 from reconstruction.camera.wrist_hand import NEAREST, Hand, Mount, into, misses
 from reconstruction.camera.wrist_search import LEVER, rays_of
 from reconstruction.camera.wrist_tracks import Tracks

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from reconstruction.camera.estimate import zoomed
 from reconstruction.camera.problem import CameraProblem
-from reconstruction.camera.refine import zoomed
 from reconstruction.camera.wrist_tracks import Tracks
 from robo4d.geometry import invert
 from robots.kinematics import ee_poses

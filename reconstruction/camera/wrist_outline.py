@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from reconstruction.camera.appearance import COARSE, FINE
+from reconstruction.camera.estimate import Estimate
 from reconstruction.camera.frames import FrameSet
 from reconstruction.camera.problem import CameraProblem, Steps
 from reconstruction.camera.quality import outline_fit
-from reconstruction.camera.refine import Estimate, Known, Round, refine
+from reconstruction.camera.refine import Known, Round, refine
 from robo4d.geometry import invert, make_pose
 from robots.kinematics import ee_poses
 from robots.rasterizer import RobotRasterizer

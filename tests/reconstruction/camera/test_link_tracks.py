@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from reconstruction.camera.estimate import Estimate
 from reconstruction.camera.frames import FrameSet
 from reconstruction.camera.link_bundle import adjust, with_tracks
 from reconstruction.camera.link_tracks import follow_links
 from reconstruction.camera.problem import CameraProblem
-from reconstruction.camera.refine import Estimate
 from robo4d.geometry import intrinsics, invert, make_pose, rotation_angle, transform
 from robots.kinematics import link_poses
 from robots.models import ROBOTS

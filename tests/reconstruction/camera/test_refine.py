@@ -5,7 +5,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from reconstruction.camera.contours import Lines
-from reconstruction.camera.refine import _rows, zoomed
+from reconstruction.camera.estimate import zoomed
+from reconstruction.camera.refine import _rows
 from robo4d.geometry import intrinsics, invert, make_pose, project, transform
 
 K = intrinsics(130, 140, 158, 92)

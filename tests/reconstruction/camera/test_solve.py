@@ -13,10 +13,12 @@ from benchmarks._camera_film import FilmOptions
 from benchmarks._camera_trials import displaced, judged, problem_of
 from benchmarks._degraded_masks import DegradedMasks
 from reconstruction.camera import CameraProblem, score_pose, solve_camera
-from reconstruction.camera.follow import _BY_MASKS, last_rounds
+from reconstruction.camera.estimate import Estimate
+from reconstruction.camera.frames import FrameSet
 from reconstruction.camera.problem import diverse_steps
-from reconstruction.camera.refine import Estimate, FrameSet, refine
+from reconstruction.camera.refine import refine
 from reconstruction.camera.solve import judge
+from reconstruction.camera.trail import _BY_MASKS, last_rounds
 from robo4d.geometry import intrinsics, invert, rotation_angle
 from robots.kinematics import ee_poses
 from robots.models import get_robot
