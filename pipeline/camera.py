@@ -25,8 +25,9 @@ Floats = NDArray[np.floating]
 # Focal lengths (fx, fy) as shares of width and height, and how far a unit may lie off, where a
 # source ships no intrinsics.
 _GUESS: dict[str, tuple[float, float, float]] = {
-    # ZED 2's left eye at 16:9: units whose calibration was published have 0.407 to 0.416 of the
-    # width; the six real sample episodes, solved with 3 % left open, 130 to 136 of 320 pixels.
+    # ZED 2's left eye at 16:9: units whose owners published their calibration have 0.407 to 0.416
+    # of the width (MuSoHu-data-collection's issue 3: 523.4 of 1280 pixels); the six real sample
+    # episodes, solved with 3 % left open, 130 to 136 of 320.
     "droid": (0.415, 0.415 * 16 / 9, 0.01),
     # 623.588 at 640x480, squashed to a square (rail-berkeley/bridge_data_v2).
     "bridge": (623.588 / 640, 623.588 / 480, 0.03),
