@@ -44,7 +44,8 @@ CLOSE, _ENDS = 8.0, 3  # and how many of those are followed to the end
 # Of the best by colours, how many are compared by their ends, of what share of the first's worth
 # and so many pixels from each other; and by how much better one must end to be taken instead. (Of
 # 12 pairs of poses 20 to 195 mm apart, found in halves of real short clips, both halves' frames
-# preferred the same one by the share of the outline in 11.)
+# preferred the same one by the share of the outline in 11; by masks drawn by hand it is the right
+# one wherever they lie over 60 mm apart, nearer by chance: docs/camera.md.)
 _COMPARED, _COMPARABLE, _OTHER, _MUCH_BETTER = 3, 0.8, 1.0, 1.1
 
 
