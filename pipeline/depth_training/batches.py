@@ -70,11 +70,11 @@ class PairCutter:
     ) -> None:
         self._device, self._sizes = device, sizes
         where = device if resident else torch.device("cpu")
-        self._rgb = _taken(takes.rgb, rows, where)
-        self._depth = _taken(takes.depth, rows, where)
-        self._robot = _taken(takes.robot, rows, where)
-        self._K = _taken(takes.K, rows, where)
-        self._pose = _taken(takes.base_from_camera, rows, where)
+        self._rgb = taken(takes.rgb, rows, where)
+        self._depth = taken(takes.depth, rows, where)
+        self._robot = taken(takes.robot, rows, where)
+        self._K = taken(takes.K, rows, where)
+        self._pose = taken(takes.base_from_camera, rows, where)
 
     def cut(self, count: int, generator: torch.Generator, *, plain: bool = False) -> Batch:
         """A batch of ``count`` pairs, drawn by ``generator`` (of the CPU).
@@ -107,7 +107,7 @@ class PairCutter:
         K = _cut_lens(of_both(self._K), box.repeat(2, 1), size)
         pose = of_both(self._pose)
         if not plain:
-            pictures = _spoil(pictures, draw)
+            pictures = spoil(pictures, draw)
         known = torch.ones(count, dtype=torch.bool, device=self._device)
         if not plain:
             known = draw.uniform(count) < _KNOWN
@@ -118,7 +118,7 @@ class PairCutter:
         return Batch(pictures, K, hints, truth)
 
 
-def _taken(array: NDArray, rows: Tensor, where: torch.device) -> Tensor:
+def taken(array: NDArray, rows: Tensor, where: torch.device) -> Tensor:
     """Rows of an array, on a device; by chunks in threads, since a set has tens of GB."""
     kind = torch.from_numpy(np.empty(0, array.dtype)).dtype
     out = torch.empty((len(rows), *array.shape[1:]), dtype=kind, device=where)
@@ -234,9 +234,10 @@ def _told_blocks(draw: Draw, count: int, half: tuple[int, int]) -> Tensor:
     return odd | (draw.uniform(count, 1, 1) < 0.2)
 
 
-def _spoil(pictures: Tensor, draw: Draw) -> Tensor:
-    """Exposure, colour, contrast, glare, blur, fewer pixels, noise; both pictures of a pair share
-    most of it.
+def spoil(pictures: Tensor, draw: Draw) -> Tensor:
+    """Exposure, colour, contrast, glare, blur, fewer pixels, noise: (2B, 3, H, W) in 0..1.
+
+    Rows k and k + B, both pictures of a pair, share most of it.
     """
     count = len(pictures) // 2
 

@@ -131,7 +131,7 @@ def film_takes(
     done = {int(path.name) for path in (out / "done").iterdir()}
     left = [unit for unit in units if unit.number not in done]
     context = get_context("spawn")  # OpenGL does not survive a fork
-    with ProcessPoolExecutor(workers, context, initializer=_share_gpus, initargs=(gpus,)) as pool:
+    with ProcessPoolExecutor(workers, context, initializer=share_gpus, initargs=(gpus,)) as pool:
         waiting = {pool.submit(_film_units, plan, out, group): group for group in _groups(left)}
         count = len(done)
         try:
@@ -192,7 +192,8 @@ def _scene_names(plan: TakePlan) -> tuple[str, ...]:
     return tuple(scene["name"] for scene in open_bank(plan.bank, plan.site).scenes)
 
 
-def _share_gpus(gpus: int) -> None:
+def share_gpus(gpus: int) -> None:
+    """Choose a process' GPU, before it renders."""
     if gpus > 1:  # read when the first context is made
         os.environ["MUJOCO_EGL_DEVICE_ID"] = str(os.getpid() % gpus)
 

@@ -5,6 +5,7 @@ Added once to a scene; each look gives it sizes, colours and places.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +19,8 @@ from simulation.depth_scenes.assemblies import BOXES, draw_assembly
 from simulation.textures import draw_pattern
 
 Floats = NDArray[np.floating]
+# Texels (H, W, 3), drawn for a height and a width.
+Cover = Callable[[np.random.Generator, int, int], NDArray[np.uint8]]
 # native: the scene's own room. other: its table, in another room. bare: neither table nor room.
 Kind = Literal["native", "other", "bare"]
 
@@ -71,16 +74,25 @@ def add_surroundings(spec: mujoco.MjSpec) -> None:
 
 
 def draw_surroundings(
-    model: mujoco.MjModel, rng: np.random.Generator, ground: Ground, kind: Kind
+    model: mujoco.MjModel,
+    rng: np.random.Generator,
+    ground: Ground,
+    kind: Kind,
+    covers: Cover | None = None,
 ) -> dict[str, Floats]:
-    """Pose (7,) of each body that `add_surroundings` added; sizes and colours are the model's."""
+    """Pose (7,) of each body that `add_surroundings` added; sizes and colours are the model's.
+
+    Args:
+        covers: draws what each thing, wall and floor is covered with; None: `cover`.
+    """
+    covers = covers or cover
     poses = {body.name: _AWAY for body in _bodies(model)}
     if kind != "native":
         model.geom_group[ground.own] = 0
         if kind == "bare":
             model.geom_group[ground.own_table] = 0
         level = ground.table - _BELOW if kind == "bare" else ground.floor
-        poses |= _room(model, rng, ground, level)
+        poses |= _room(model, rng, ground, level, covers)
     level = ground.table if kind == "bare" else ground.floor
     standing = [f"standing{k}" for k in range(int(rng.integers(0, _STANDING + 1)))]
     standing += [f"standing_built{k}" for k in range(int(rng.integers(0, _BUILT + 1)))]
@@ -93,7 +105,7 @@ def draw_surroundings(
             half = rng.uniform([0.08, 0.08, 0.5], [0.25, 0.25, 0.9])
         at = _beside(rng, ground.centre, rng.uniform(0.75, 2.3) + half[:2].max())
         raised = rng.uniform(0, 1.0) if rng.uniform() < 0.4 else 0.0  # on a shelf, say
-        _shape(model, rng, _PREFIX + name, half)
+        shape_body(model, rng, _PREFIX + name, half, covers)
         poses[_PREFIX + name] = _pose([*at, level + half[2] + raised], rng)
     lying = [f"lying{k}" for k in range(int(rng.integers(0, _LYING + 1)))]
     lying += [f"lying_built{k}" for k in range(int(rng.integers(0, _BUILT + 1)))]
@@ -103,7 +115,7 @@ def draw_surroundings(
         tilt = rng.normal(0, 0.6) if rng.uniform() < 0.3 else 0.0
         reach = half[:2].max() if tilt == 0.0 else float(np.linalg.norm(half))
         at = _beside(rng, ground.centre, rng.uniform(0.22, 0.6) + reach)
-        _shape(model, rng, _PREFIX + name, half)
+        shape_body(model, rng, _PREFIX + name, half, covers)
         height = abs(np.cos(tilt)) * half[2] + abs(np.sin(tilt)) * half[0]
         poses[_PREFIX + name] = _pose([*at, ground.table + height], rng, tilt)
     return poses
@@ -150,6 +162,43 @@ def set_size(model: mujoco.MjModel, geom: int, size: Floats) -> None:
     model.geom_aabb[geom] = [0, 0, 0, *size]
 
 
+def shape_body(
+    model: mujoco.MjModel,
+    rng: np.random.Generator,
+    name: str,
+    half: Floats,
+    covers: Cover = cover,
+) -> None:
+    """Give one of `add_surroundings`' bodies half extents (3,) in m and a cover; round ones are as
+    wide as the first says.
+    """
+    body = model.body(name)
+    geoms = list(range(body.geomadr[0], body.geomadr[0] + body.geomnum[0]))
+    if len(geoms) > 1:
+        for geom, centre, size in zip(geoms, *draw_assembly(rng, half), strict=True):
+            set_size(model, geom, size)
+            model.geom_pos[geom] = centre
+            # Else kinematics takes the place that was compiled.
+            model.geom_sameframe[geom] = mujoco.mjtSameFrame.mjSAMEFRAME_NONE
+    else:
+        size = half
+        if model.geom_type[geoms[0]] == _GEOM.mjGEOM_CYLINDER:
+            size = np.array([half[0], half[2], half[0]])
+        elif model.geom_type[geoms[0]] == _GEOM.mjGEOM_CAPSULE:
+            size = np.array([half[0], max(half[2] - half[0], 0.01), half[0]])
+        set_size(model, geoms[0], size)
+    texels = texels_of(model, model.texture(name).id)
+    texels[:] = covers(rng, *texels.shape[:2])
+
+
+def texels_of(model: mujoco.MjModel, texture: int) -> NDArray[np.uint8]:
+    """(H, W, 3) of a texture of three channels, to be written to."""
+    height, width = model.tex_height[texture], model.tex_width[texture]
+    first = model.tex_adr[texture]
+    texels: NDArray[np.uint8] = model.tex_data[first : first + 3 * height * width]
+    return texels.reshape(height, width, 3)
+
+
 def _add(
     spec: mujoco.MjSpec, name: str, shape: mujoco.mjtGeom, *, count: int = 1, flat: bool = False
 ) -> None:
@@ -184,13 +233,13 @@ def _bodies(model: mujoco.MjModel) -> list:
 
 
 def _room(
-    model: mujoco.MjModel, rng: np.random.Generator, ground: Ground, level: float
+    model: mujoco.MjModel, rng: np.random.Generator, ground: Ground, level: float, covers: Cover
 ) -> dict[str, Floats]:
     """A floor, and most of four walls, turned anyhow, with cupboards and pictures on them."""
     centre = ground.centre
     yaw = rng.uniform(-np.pi, np.pi) if rng.uniform() < 0.5 else rng.normal(0, 0.05)
     poses = {_PREFIX + _GROUND: _pose([*centre, level - 0.05], rng, yaw=yaw)}
-    _pave(model, rng, _PREFIX + _GROUND, np.array([6.0, 6.0, 0.05]))
+    _pave(model, rng, _PREFIX + _GROUND, np.array([6.0, 6.0, 0.05]), covers)
     walls = []
     for k, name in enumerate(_WALLS):
         if rng.uniform() < 0.15:
@@ -199,7 +248,7 @@ def _room(
         outward = np.array([np.cos(turn), np.sin(turn)])
         least = max(_NEAREST, ((ground.inside - centre) @ outward).max() + _MARGIN)
         away = float(np.exp(rng.uniform(*np.log([least, max(_FARTHEST, 1.2 * least)]))))
-        _pave(model, rng, _PREFIX + name, np.array([2.0, 6.0, 0.02]))
+        _pave(model, rng, _PREFIX + name, np.array([2.0, 6.0, 0.02]), covers)
         at = centre + away * outward
         # Flat textures run along a box's own x and y: a wall is a floor that was tipped up.
         poses[_PREFIX + name] = _pose([*at, level + 1.9], rng, np.pi / 2, turn)
@@ -208,7 +257,7 @@ def _room(
         turn, away = walls[int(rng.integers(len(walls)))]
         name = f"{_PREFIX}hung{k}"
         half = rng.uniform([0.01, 0.15, 0.15], [0.3, 0.6, 0.5])
-        _shape(model, rng, name, half)
+        shape_body(model, rng, name, half, covers)
         outward = np.array([np.cos(turn), np.sin(turn)])
         along = rng.uniform(-1.4, 1.4) * np.array([-outward[1], outward[0]])
         at = centre + (away - half[0]) * outward + along
@@ -216,12 +265,14 @@ def _room(
     return poses
 
 
-def _pave(model: mujoco.MjModel, rng: np.random.Generator, name: str, half: Floats) -> None:
+def _pave(
+    model: mujoco.MjModel, rng: np.random.Generator, name: str, half: Floats, covers: Cover
+) -> None:
     """Half extents (3,), and a cover that repeats, perhaps with the joints of boards or tiles."""
     geom = model.geom(name).id
     set_size(model, geom, half)
-    texels = _texels(model, name)
-    texels[:] = cover(rng, *texels.shape[:2])
+    texels = texels_of(model, model.texture(name).id)
+    texels[:] = covers(rng, *texels.shape[:2])
     if rng.uniform() < 0.5:
         _draw_joints(texels, rng)
     metres = np.exp(rng.uniform(*np.log([0.4, 4.0])))
@@ -241,36 +292,6 @@ def _draw_joints(texels: NDArray[np.uint8], rng: np.random.Generator) -> None:
         for column in range(columns):
             first = int((column + (row % 2) * shift) * long) % side
             band[:, first : first + wide] = shade
-
-
-def _shape(model: mujoco.MjModel, rng: np.random.Generator, name: str, half: Floats) -> None:
-    """Half extents (3,) and a cover; round ones are as wide as the first says."""
-    body = model.body(name)
-    geoms = list(range(body.geomadr[0], body.geomadr[0] + body.geomnum[0]))
-    if len(geoms) > 1:
-        for geom, centre, size in zip(geoms, *draw_assembly(rng, half), strict=True):
-            set_size(model, geom, size)
-            model.geom_pos[geom] = centre
-            # Else kinematics takes the place that was compiled.
-            model.geom_sameframe[geom] = mujoco.mjtSameFrame.mjSAMEFRAME_NONE
-    else:
-        size = half
-        if model.geom_type[geoms[0]] == _GEOM.mjGEOM_CYLINDER:
-            size = np.array([half[0], half[2], half[0]])
-        elif model.geom_type[geoms[0]] == _GEOM.mjGEOM_CAPSULE:
-            size = np.array([half[0], max(half[2] - half[0], 0.01), half[0]])
-        set_size(model, geoms[0], size)
-    texels = _texels(model, name)
-    texels[:] = cover(rng, *texels.shape[:2])
-
-
-def _texels(model: mujoco.MjModel, name: str) -> NDArray[np.uint8]:
-    """(H, W, 3), to be written to."""
-    texture = model.texture(name).id
-    height, width = model.tex_height[texture], model.tex_width[texture]
-    first = model.tex_adr[texture]
-    texels: NDArray[np.uint8] = model.tex_data[first : first + 3 * height * width]
-    return texels.reshape(height, width, 3)
 
 
 def _beside(rng: np.random.Generator, centre: Floats, away: float) -> Floats:

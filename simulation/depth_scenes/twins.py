@@ -33,8 +33,8 @@ from simulation.film import body_pose, play_script
 from simulation.layout import Layout
 from simulation.scene import build_scene
 
-_KINDS: tuple[Kind, ...] = ("native", "other", "bare")
-_SHARES = (0.6, 0.22, 0.18)
+KINDS: tuple[Kind, ...] = ("native", "other", "bare")
+SHARES = (0.6, 0.22, 0.18)
 # Of `simulation.furniture`: the room with what hangs on its walls, and what a robot works on.
 _ROOM = ("floor", "wall_", "front_", "left_", "back_", "right_")
 _TABLES = ("table", "leg_", "desk", "stand", "counter", "doors", "splash")
@@ -54,8 +54,8 @@ def film_twin(source: str, number: int) -> Iterator[Take]:
     model.light_castshadow[:] *= rng.uniform() < 0.6
     model.vis.headlight.ambient[:] *= rng.uniform(0.6, 1.5)
     model.light_diffuse[:] *= rng.uniform(0.4, 1.6, (model.nlight, 1))
-    kind = _KINDS[int(rng.choice(3, p=_SHARES))]
-    ground = _ground(model, layout)
+    kind = KINDS[int(rng.choice(3, p=SHARES))]
+    ground = ground_of(model, layout)
     around = draw_surroundings(model, rng, ground, kind)
     states = play_script(model, episode.script, robot)
     for state in states:
@@ -63,8 +63,8 @@ def film_twin(source: str, number: int) -> Iterator[Take]:
             mocap = model.body(name).mocapid[0]
             state.mocap_pos[mocap], state.mocap_quat[mocap] = pose[:3], pose[3:]
         mujoco.mj_kinematics(model, state)
-    place = _workplace(layout, find_walls(model, ground, around))
-    _part_robot(model, robot.visual_group)
+    place = workplace_of(layout, find_walls(model, ground, around))
+    part_robot(model, robot.visual_group)
     with OffscreenRenderer(model, *RENDERED) as renderer:
         for _ in range(TAKES):
             chosen = [states[t] for t in rng.integers(0, len(states), FRAMES)]
@@ -75,7 +75,8 @@ def film_twin(source: str, number: int) -> Iterator[Take]:
                 yield take
 
 
-def _ground(model: mujoco.MjModel, layout: Layout) -> Ground:
+def ground_of(model: mujoco.MjModel, layout: Layout) -> Ground:
+    """Where things stand in a twin's scene."""
     (x0, y0), (x1, y1) = layout.room
     room, table = [], []
     for geom in np.flatnonzero(model.geom_group == SCENE_GROUP):
@@ -96,14 +97,15 @@ def _ground(model: mujoco.MjModel, layout: Layout) -> Ground:
     )
 
 
-def _part_robot(model: mujoco.MjModel, group: int) -> None:
+def part_robot(model: mujoco.MjModel, group: int) -> None:
     """Its visual geoms to a group of their own: some robots share the scene's."""
     body = model.geom_bodyid
     loose = model.body_mocapid[body] >= 0
     model.geom_group[(model.geom_group == group) & (body > 0) & ~loose] = ROBOT_GROUP
 
 
-def _workplace(layout: Layout, walls: np.ndarray) -> Workplace:
+def workplace_of(layout: Layout, walls: np.ndarray) -> Workplace:
+    """Where cameras look in a twin's scene; ``walls`` (N, 3) as of `find_walls`."""
     (x0, y0), (x1, y1) = layout.room
     cameras = layout.cameras.values()
     own = [(c.mount, held_lens(c.K, layout.size), c.on_wrist) for c in cameras]

