@@ -55,7 +55,7 @@ def main(
     began = time.monotonic()
     with explained(str(takes)):
         training = load_training(config, settings or ())
-        where = None if out is None else _device(device, gpus)  # before hours of filming
+        where = None if out is None else device_named(device, gpus)  # before hours of filming
         from pipeline.depth_training.takes import TakePlan, film_takes
 
         plan = TakePlan(bank=bank, site=site, **training.takes.model_dump())
@@ -64,10 +64,10 @@ def main(
             takes,
             workers=workers or os.cpu_count() or 1,
             gpus=gpus,
-            progress=_progress(began),
+            progress=progress_since(began),
         )
         counts = {"training": len(made.training), "validation": len(made.validation)}
-        _tell({"takes": counts, "s": round(time.monotonic() - began, 1)})
+        tell({"takes": counts, "s": round(time.monotonic() - began, 1)})
         if out is None or where is None:
             return
         from pipeline.depth_training.crew import ALONE, run_crew
@@ -98,16 +98,17 @@ def _train(
         TakeSet(takes),
         out,
         device=device,
-        tell=_tell,
+        tell=tell,
         until=until,
         resident=resident,
         crew=crew,
     )
     if crew.leads:
-        _tell({"checkpoint": None if checkpoint is None else str(checkpoint)})
+        tell({"checkpoint": None if checkpoint is None else str(checkpoint)})
 
 
-def _device(name: str, count: int) -> Any:
+def device_named(name: str, count: int) -> Any:
+    """A torch device by --device; refuses what is not here, and fewer than ``count`` GPUs."""
     try:
         import timm  # noqa: F401
         import torch
@@ -122,17 +123,19 @@ def _device(name: str, count: int) -> Any:
     return device
 
 
-def _tell(line: dict[str, Any]) -> None:
+def tell(line: dict[str, Any]) -> None:
+    """One JSON object, at once."""
     print(json.dumps(line), flush=True)
 
 
-def _progress(began: float) -> Any:
+def progress_since(began: float) -> Any:
+    """Tells of units done, every ten seconds."""
     told = [began]
 
     def progress(done: int, total: int) -> None:
         if time.monotonic() - told[0] > 10 or done == total:
             told[0] = time.monotonic()
-            _tell({"units": done, "of": total, "s": round(told[0] - began, 1)})
+            tell({"units": done, "of": total, "s": round(told[0] - began, 1)})
 
     return progress
 

@@ -1,0 +1,1 @@
+"""What the mask network learns from, how it learns, and how it is handed on."""
