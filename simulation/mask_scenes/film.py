@@ -15,6 +15,7 @@ from scipy.spatial.transform import Rotation
 from robo4d.geometry import quaternion_from_matrix
 from robots.models import RobotModel
 from robots.offscreen import OffscreenRenderer
+from simulation._geoms import SCENE_GROUP
 from simulation.depth_scenes import FIRST_SEED
 from simulation.depth_scenes.surroundings import (
     add_surroundings,
@@ -171,11 +172,8 @@ class _Camera:
         self, renderer: OffscreenRenderer, model: mujoco.MjModel, groups: tuple[int, ...]
     ) -> None:
         self._renderer, self._groups = renderer, groups
-        names = [model.geom(geom).name for geom in range(model.ngeom)]
-        # Each with a last entry that geom -1, nothing, finds.
-        self._robot = np.append(model.geom_group == ROBOT_GROUP, False)
-        self._wall = np.array([*(name.startswith(_WALLS) for name in names), True])
-        self._floor = np.array([*(name.startswith(_FLOORS) for name in names), True])
+        self._robot = np.append(model.geom_group == ROBOT_GROUP, False)  # -1 finds the last
+        self._wall, self._floor = room_of(model)
 
     def film(
         self,
@@ -223,6 +221,19 @@ class _Camera:
         turn = Rotation.from_euler("z", look.yaw).as_matrix() @ view[:3, :3]
         far = view_of_panorama(look.panorama, lens, turn, RENDERED)
         return np.where(away[geoms][..., None], far, fine)
+
+
+def room_of(model: mujoco.MjModel) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which geoms are walls and what hangs there, and which floors: (ngeom + 1,) each, with a last
+    entry that geom -1, nothing, finds.
+    """
+    # By their groups too: the fingers of DROID's gripper are called left and right as walls are.
+    names = [
+        model.geom(geom).name if model.geom_group[geom] == SCENE_GROUP else ""
+        for geom in range(model.ngeom)
+    ]
+    wall = np.array([*(name.startswith(_WALLS) for name in names), True])
+    return wall, np.array([*(name.startswith(_FLOORS) for name in names), True])
 
 
 def _shares(mask: NDArray[np.bool_]) -> Bytes:

@@ -6,9 +6,11 @@ import pytest
 
 from robo4d.geometry import intrinsics
 from schemas.reasons import UsageError
-from simulation.depth_scenes.take import FRAMES, HEIGHT, TAKES, WIDTH
+from simulation.depth_scenes import FIRST_SEED
+from simulation.depth_scenes.take import FRAMES, HEIGHT, ROBOT_GROUP, TAKES, WIDTH
+from simulation.depth_scenes.twins import SOURCES, part_robot
 from simulation.mask_scenes.collect import collect, shown
-from simulation.mask_scenes.film import MaskTake, film_masks
+from simulation.mask_scenes.film import MaskTake, film_masks, room_of
 from simulation.mask_scenes.photographs import (
     PANORAMA_SIZE,
     Photographs,
@@ -17,6 +19,7 @@ from simulation.mask_scenes.photographs import (
     open_photographs,
     view_of_panorama,
 )
+from simulation.scene import build_scene
 
 NUMBER = 17  # of the scenes below
 
@@ -127,6 +130,20 @@ def test_panoramas_are_collected_out_of_both_packages(tmp_path):
         assert np.array_equal(file["p0"], file["p1"])
         stored = cv2.imdecode(file["p0"], cv2.IMREAD_COLOR)[..., ::-1]
     assert np.abs(stored.astype(float) - shown(light)).mean() < 8  # JPEG's
+
+
+@pytest.mark.parametrize("source", ["droid", "libero"])
+def test_no_part_of_a_robot_is_taken_for_a_wall(source):
+    rig = SOURCES[source].RIG
+    model = build_scene(SOURCES[source].draw_episode(FIRST_SEED, 0).layout, rig.robot)
+    part_robot(model, rig.robot.visual_group)
+    wall, floor = room_of(model)
+    robot = np.append(model.geom_group == ROBOT_GROUP, False)
+    assert robot.sum() > 10
+    assert not (robot & (wall | floor)).any()
+    for name in ("wall_left", "left_0", "right_1"):
+        assert wall[model.geom(name).id]
+    assert floor[model.geom("floor").id]
 
 
 @pytest.fixture(scope="module")
