@@ -153,7 +153,7 @@ def solve_alone(
     K, spread = lens_of(episode.source, stream.size(), shipped, config)
     still = still_sections(problem)
     base = base_motion(episode)
-    masks = masks_of(config)
+    masks = masks_of(config, robot)
     if base is not None and base.moved:
         spans = base.standing(still.sections)
         riding = solve_riding(problem, spans, K, spread=spread, seed=config.seed, masks=masks)
@@ -254,18 +254,22 @@ def _solve_on_hand(
     )
 
 
-def masks_of(config: CameraConfig) -> MaskBackend | None:
-    """The network that the configuration names.
+def masks_of(config: CameraConfig, robot: RobotModel) -> MaskBackend | None:
+    """The network that the configuration names; None too where ours does not know the robot.
 
     Raises:
         UsageError: it cannot be opened.
     """
-    if config.masks.model is None:
-        return None
     # Imported here: see `solve_alone`.
-    from reconstruction.camera.sam_masks import open_sam
+    if config.masks.model is not None:
+        from reconstruction.camera.sam_masks import open_sam
 
-    return open_sam(config.masks.model)
+        return open_sam(config.masks.model)
+    if config.masks.backend == "none":
+        return None
+    from reconstruction.camera.robot_masks import masks_for
+
+    return masks_for(robot.name)
 
 
 def choice_of(solution: CameraSolution) -> CameraChoice:

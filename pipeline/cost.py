@@ -80,7 +80,7 @@ class Rates(_Part):
 
     def of(self, source: str, layout: str, twin: bool, config: BuildConfig) -> Rate | None:
         """The measured rate; None where nothing like it was measured."""
-        networks = config.camera.masks.backend != "none" or config.depth.backend in NETWORKS
+        networks = config.camera.masks.backend == "sam" or config.depth.backend in NETWORKS
         if networks:
             return None  # never measured
         key = (source, layout, twin)

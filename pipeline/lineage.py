@@ -220,8 +220,8 @@ def source_hash() -> str:
 
 def with_weights(source: Path) -> list[Path]:
     """A source file, and the weights that it runs, where they lie beside it by its name."""
-    weights = source.with_suffix(".safetensors")
-    return [source, weights] if weights.is_file() else [source]
+    weights = (source.with_suffix(kind) for kind in (".onnx", ".safetensors"))
+    return [source, *(path for path in weights if path.is_file())]
 
 
 @lru_cache(maxsize=1)

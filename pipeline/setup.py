@@ -197,7 +197,7 @@ def _solve_together(
     from reconstruction.camera import score_pose, solve_camera
 
     K, spread = lens_of(source, problems[0].size, None, config)
-    masks = masks_of(config)
+    masks = masks_of(config, problems[0].robot)
     solution = solve_camera(problems, K, spread=spread, seed=config.seed, masks=masks)
     choice = choice_of(solution)
     choice = replace(choice, why=f"{choice.why}; {len(problems)} episodes of one setup together")

@@ -153,16 +153,18 @@ class TimingConfig(_Part):
 class MasksConfig(_Part):
     """A network that shows where the robot is: evidence for cameras beside what images show."""
 
-    backend: Literal["none", "sam"] = Field(
-        "none", description="sam: a promptable network by transformers (extra robo4d[masks])"
+    backend: Literal["robot", "sam", "none"] = Field(
+        "robot",
+        description="robot: our small network, for the robots that it knows (DROID's); sam: a "
+        "promptable network by transformers (extra robo4d[masks])",
     )
     model: str | None = Field(
-        None, description="folder of its checkpoint, or hub:owner/name, which is downloaded"
+        None, description="folder of sam's checkpoint, or hub:owner/name, which is downloaded"
     )
 
     @model_validator(mode="after")
     def _named(self) -> Self:
-        if (self.backend == "none") != (self.model is None):
+        if (self.backend == "sam") != (self.model is not None):
             raise ValueError("backend sam and model go together; set both, or neither")
         return self
 

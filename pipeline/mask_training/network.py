@@ -66,7 +66,7 @@ class MaskNetwork(nn.Module):
             z = lateral(levels[-1 - k])
             if k in told_of:
                 z = z + told_of[k](told)
-            y = F.interpolate(y, z.shape[2:], mode="bilinear", align_corners=False)
+            y = F.interpolate(y, scale_factor=2, mode="bilinear", align_corners=False)
             y = block(torch.cat([y, z], 1))
         y = F.pixel_shuffle(self.up(y), 2)
         return self.last(torch.cat([y, picture, told], 1))

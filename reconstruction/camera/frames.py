@@ -56,9 +56,9 @@ class FrameSet:
     def more(self, count: int) -> FrameSet:
         """``count`` frames to solve by, of each clip as many or all it has.
 
-        These themselves where they are no fewer, or where masks, asked once, are of these alone.
+        These themselves where they are no fewer.
         """
-        if len(self) >= count or self.shares is not None:
+        if len(self) >= count:
             return self
         share = -(-count // len(self._problems))
         steps = [diverse_steps(problem, problem.solving(), share) for problem in self._problems]
@@ -99,8 +99,11 @@ class FrameSet:
         robot = self.rendered(np.arange(len(self)), K, pose)[1] > 0
         return learn_backdrop(self.images, robot, margin)
 
-    def ask(self, masks: MaskBackend, K: Floats, pose: Floats, late: float) -> None:
-        """Have ``shares`` of masks, prompted by the robot as a pose has it."""
+    def ask(self, masks: MaskBackend, K: Floats, pose: Floats, late: float, count: int) -> None:
+        """Have ``shares`` of masks of ``count`` frames, prompted by the robot as a pose has it."""
         self.set_late(late)
-        part = self.rendered(np.arange(len(self)), K, pose)[1]
-        self.shares = ask_masks(masks, self.images, part)
+        evenly = np.linspace(0, len(self) - 1, min(count, len(self)))
+        chosen = np.unique(evenly.round().astype(int))
+        part = self.rendered(chosen, K, pose)[1]
+        self.shares = np.full(self.images.shape[:3], np.nan, np.float32)
+        self.shares[chosen] = ask_masks(masks, self.images[chosen], part)

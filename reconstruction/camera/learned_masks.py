@@ -34,11 +34,14 @@ class Prompts:
         boxes: (n, 4) left, top, right, bottom around the robot.
         points: (n, P, 2) x, y.
         labels: (n, P) `ROBOT`, `ELSEWHERE`, or `UNUSED`: no point.
+        robot: (n, h, w) bool, the robot as it was rendered: all of it, though something may hide
+            a part.
     """
 
     boxes: Floats
     points: Floats
     labels: NDArray[np.int64]
+    robot: NDArray[np.bool_]
 
 
 class MaskBackend(Protocol):
@@ -69,7 +72,9 @@ def prompts_of(part: NDArray[np.uint8]) -> Prompts:
         ]
         points.append([[x + left + 0.5, y + top + 0.5] for x, y, _ in found])
         labels.append([label for _, _, label in found])
-    return Prompts(np.array(boxes, float), np.array(points, float), np.array(labels, np.int64))
+    return Prompts(
+        np.array(boxes, float), np.array(points, float), np.array(labels, np.int64), part > 0
+    )
 
 
 def _spread(

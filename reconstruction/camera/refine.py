@@ -14,7 +14,13 @@ from reconstruction.camera.backdrop import Backdrop
 from reconstruction.camera.contours import Lines, at_one_place, contour_lines
 from reconstruction.camera.estimate import Estimate, away, between, zoomed
 from reconstruction.camera.frames import FrameSet
-from reconstruction.camera.mask_lines import join_masks
+from reconstruction.camera.mask_lines import (
+    NEAR,
+    add_masked,
+    agreement,
+    join_masks,
+    mask_offsets,
+)
 from reconstruction.camera.secant import Secants
 from reconstruction.camera.strips import take_strips
 from reconstruction.camera.two_ways import LEARNED_INSET, join_learned
@@ -124,7 +130,7 @@ def refine(
             frames.set_late(estimate.late)
             lens = zoomed(K, estimate.log_zoom)
             # Once from afar and once for matting: some pixels more or less make no difference.
-            if not frames.on_hand and (backdrop is None or turn.matte > by_matte):
+            if turn.images and not frames.on_hand and (backdrop is None or turn.matte > by_matte):
                 margin = _MATTE_MARGIN if turn.matte else round(turn.reach)
                 backdrop, by_matte = frames.backdrop(lens, estimate.pose, margin), turn.matte
             stepped = _stepped(frames, estimate, lens, spread, turn, rng, known, backdrop)
@@ -158,19 +164,23 @@ def _stepped(
     if len(lines) < _FEWEST:
         return replace(estimate, covariance=None)
     images = frames.images[chosen]
-    if not turn.matte:
+    offset: Floats = np.zeros(len(lines))
+    weight: Floats = np.zeros(len(lines))  # stays so where masks alone tell
+    if turn.images and turn.matte:
+        offset, weight = matte_offsets(images, lines, turn.reach, backdrop)
+        weight = 4 * weight**2 * _tukey(offset, turn.reach)
+    elif turn.images:
         shares = colour_shares(images, part, frames.velocity.shape[1])
         offset, variance = region_offsets(images, lines, shares, turn.reach, backdrop)
         scale = _TUKEY * max(1.4826 * float(np.median(np.abs(offset))), 0.7)
-        weight: Floats = 1 / (variance + 0.3)
-    else:
-        offset, weight = matte_offsets(images, lines, turn.reach, backdrop)
-        scale = turn.reach
-        weight = 4 * weight**2
-    weight = weight * np.where(np.abs(offset) < scale, (1 - (offset / scale) ** 2) ** 2, 0)
+        weight = _tukey(offset, scale) / (variance + 0.3)
+    masked = None
     if frames.shares is not None:
-        weight = weight * turn.images
-        offset, weight = join_masks(offset, weight, frames.shares[chosen], lines, turn.reach)
+        if turn.by == "both":
+            masked = mask_offsets(frames.shares[chosen], lines, NEAR)
+            weight = weight * agreement(offset, *masked)
+        else:
+            offset, weight = join_masks(offset, weight, frames.shares[chosen], lines, turn.reach)
     weight /= _CORRELATION**2
     together = at_one_place(lines)
     if not frames.on_hand:
@@ -185,10 +195,16 @@ def _stepped(
         moment, error = np.zeros_like(lines.frame), _GRIPPER_ERROR
     if turn.by == "both":
         strips = take_strips(images, lines, depth, part, lens[0, 0], estimate.pose, backdrop)
+        matted = rows
         rows, offset, weight = join_learned(
-            rows, offset, weight, strips, lines, together, _COLUMNS, turn.reach
+            rows, offset, weight, strips, lines, together, _COLUMNS, turn.reach, masked
         )
-        moment, link = np.tile(moment, 2), np.tile(link, 2)
+        if masked is not None:
+            rows, offset, weight = add_masked(
+                (rows, offset, weight), matted, *masked, together, _COLUMNS
+            )
+        ways = len(rows) // len(lines)
+        moment, link = np.tile(moment, ways), np.tile(link, ways)
         spreads = np.append(spreads, np.full(rows.shape[1] - len(spreads), LEARNED_INSET))
         if weight.sum() < 1e-6:
             return replace(estimate, covariance=None)
@@ -201,6 +217,11 @@ def _stepped(
     error *= np.sqrt(max(1.0, len(np.unique(moment)) / _LINK_FRAMES))
     covariance = frames.enlarged**2 * inverse + error**2 * inverse @ moved @ inverse
     return replace(estimate, covariance=covariance[:_COLUMNS, :_COLUMNS])
+
+
+def _tukey(offset: Floats, scale: float) -> Floats:
+    """(N,) robust weights of offsets (N,), 0 from ``scale`` on."""
+    return np.where(np.abs(offset) < scale, (1 - (offset / scale) ** 2) ** 2, 0)
 
 
 def _own_times(rows: Floats, moment: NDArray[np.int64]) -> Floats:

@@ -35,7 +35,7 @@ class SamMasks:
         out = np.empty(frames.shape[:3], np.float32)
         for first in range(0, len(frames), _BATCH):
             part = slice(first, first + _BATCH)
-            one = Prompts(prompts.boxes[part], prompts.points[part], prompts.labels[part])
+            one = Prompts(*(getattr(prompts, name)[part] for name in Prompts.__dataclass_fields__))
             out[part] = self._shares(frames[part], one)
         return out
 

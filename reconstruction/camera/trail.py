@@ -29,13 +29,15 @@ _TO_PIXEL = [*[Round(4, 12, 120)] * 2, Round(COARSE, 12, 150, "matte", most=32)]
 _TOWARDS_PIXEL = [Round(4, 12, 120), Round(COARSE, 12, 120, "matte", most=8)]
 # More frames show links from more sides: what shading does averages out. Loose directions settle
 # late, so that the cheap steps are the many.
-_TO_SUBPIXEL = [Round(FINE, 24, 100, "both", most=6), Round(FINE, 48, 150, "both", most=2)]
+_TO_SUBPIXEL = [Round(FINE, 24, 100, "both", most=3), Round(FINE, 48, 150, "both", most=5)]
 # The network learned from pictures that were enlarged by 1.25 at most. Of a synthetic disc made
 # five times as large an earlier one said 0.4 pixels too much, of one twice as large 0.2.
 _MOST_ENLARGED, _TO_SUBPIXEL_ENLARGED = 1.5, [Round(FINE, 24, 250, "matte", most=16)]
-# Where masks alone lead from there is taken where images confirm it better; where they confirm it
-# much worse, the masks are of something else.
-_BY_MASKS = [Round(reach, 12, 120, images=False) for reach in (20, 20, 14, 10, 7, 4)]
+# Masks alone lead on from there, asked anew where they led, for a network leans on the robot that
+# is shown to it. Where images confirm what comes of it much worse, the masks are of something else.
+_BY_MASKS = [Round(reach, 24, 150, images=False) for reach in (20, 14, 10, 7, 5, 5)]
+_ASKED, _STAYS = 2, 0.5  # times at most, and pixels by which the last one moved nothing
+_MASKED, _MASKED_LAST = 12, 48  # frames that are asked about, and for the last steps
 _AS_GOOD = 0.8
 _APART = 3.0  # pixels between candidates that are worth refining each
 SAME = 2.0  # pixels within which two solutions are one
@@ -151,6 +153,9 @@ class Trail:
         if final.covariance is not None:
             rounds = last_rounds(self.frames.enlarged)
             frames = self.frames.more(max(turn.frames for turn in rounds))
+            if masks is not None and self.frames.shares is not None:
+                lens = zoomed(self.lens.K, final.log_zoom)
+                frames.ask(masks, lens, final.pose, final.late, _MASKED_LAST)
             final = refine(frames, final, self.lens.K, spread, rounds, self.rng)
         if final.covariance is not None:
             final = with_tracks(self.frames, final, self.lens.K)
@@ -161,17 +166,19 @@ class Trail:
         """Where masks lead, and how many starts ended there; leaves masks with the frames unless
         images contradict them.
         """
-        begin, K = end.estimate, self.lens.K
-        self.frames.ask(masks, zoomed(K, begin.log_zoom), begin.pose, begin.late)
+        K, near = self.lens.K, end.estimate
         # Chance of its own: masks that are dropped leave no trace.
         rng = np.random.default_rng(0)
-        near = refine(self.frames, begin, K, self.lens.spread, [*_BY_MASKS, *_TO_PIXEL], rng)
+        for _ in range(_ASKED):
+            self.frames.ask(masks, zoomed(K, near.log_zoom), near.pose, near.late, _MASKED)
+            before, near = near, refine(self.frames, near, K, self.lens.spread, _BY_MASKS, rng)
+            if near.covariance is None or self.gap(before, near) < _STAYS:
+                break
         led = self._measured(near, end.start)
         if led.worth < _AS_GOOD * end.worth:
             self.frames.shares = None
-        if led.worth <= end.worth:
             return end, agreeing
-        if self.gap(near, begin) > SAME:
+        if self.gap(near, end.estimate) > CLOSE:  # those that end with it are led with it
             starts = (c.start for c, e in self.ends.items() if self.gap(e.estimate, near) < SAME)
             agreeing = len(set(starts) - {None})
         return led, agreeing

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reconstruction.camera.contours import Lines
+from reconstruction.camera.mask_lines import agreement
 from reconstruction.camera.outline_net import learned_offsets
 from reconstruction.camera.strips import Strips
 
@@ -37,6 +38,7 @@ def join_learned(
     together: NDArray[np.integer],
     own: int,
     reach: float,
+    masked: tuple[Floats, Floats] | None = None,
 ) -> tuple[Floats, Floats, Floats]:
     """What matting says of N lines, followed by what the network says of the same.
 
@@ -47,6 +49,8 @@ def join_learned(
         lines: whose normals and links they are.
         together: (N,) how many lines lie at each one's place.
         reach: pixels; robust weights fall to 0 there.
+        masked: (N,) offsets and weights by masks, which the network's must agree with; ``weight``
+            is of what does.
 
     Returns:
         Rows (2 N, C + C - own): the network's insets are others. Offsets and weights (2 N,).
@@ -54,6 +58,8 @@ def join_learned(
     told, trust = learned_offsets(strips)
     trust = trust / _LEARNED_CORRELATION**2 / (1 + _LEARNED_SAME_PLACE * (together - 1))
     trust = trust * np.where(np.abs(told) < reach, (1 - (told / reach) ** 2) ** 2, 0)
+    if masked is not None:
+        trust = trust * agreement(told, *masked)
     believed = _belief(lines, rows[:, :own], (offset, weight), (told, trust))
     none = np.zeros((len(rows), rows.shape[1] - own))
     matted = np.hstack([rows, none])

@@ -10,6 +10,7 @@ from pipeline.camera import choose_camera
 from pipeline.lineage import _masks
 from reconstruction import checkpoint
 from reconstruction.camera import CameraSolution, WristSolution, sam_masks
+from reconstruction.camera.robot_masks import embedded_masks
 from reconstruction.motion import solve_motion
 from robo4d.geometry import intrinsics
 from robots.kinematics import ee_poses
@@ -101,9 +102,15 @@ def test_a_configured_network_is_opened_and_handed_to_the_solver(monkeypatch):
         size=lambda: (180, 320),
     )
     motion = SimpleNamespace(joints=np.zeros((6, 7)), fingers=np.zeros(6))
-    for masks, wanted in ((MasksConfig(), None), (MasksConfig(backend="sam", model="a/b"), "a/b")):
-        choose_camera(episode, view, None, motion, None, CameraConfig(masks=masks))
-        assert asked["masks"] == (wanted and f"opened {wanted}")
+    droid, widowx = SimpleNamespace(name="panda_robotiq"), SimpleNamespace(name="widowx_250s")
+    for masks, robot, wanted in (
+        (MasksConfig(), droid, embedded_masks()),
+        (MasksConfig(), widowx, None),
+        (MasksConfig(backend="none"), droid, None),
+        (MasksConfig(backend="sam", model="a/b"), widowx, "opened a/b"),
+    ):
+        choose_camera(episode, view, None, motion, robot, CameraConfig(masks=masks))
+        assert asked["masks"] == wanted
 
 
 def test_other_weights_make_other_shards(monkeypatch, tmp_path):

@@ -15,8 +15,10 @@ from benchmarks._degraded_masks import DegradedMasks
 from reconstruction.camera import CameraProblem, score_pose, solve_camera
 from reconstruction.camera.estimate import Estimate
 from reconstruction.camera.frames import FrameSet
+from reconstruction.camera.learned_masks import mask_iou
 from reconstruction.camera.problem import diverse_steps
 from reconstruction.camera.refine import refine
+from reconstruction.camera.robot_masks import embedded_masks
 from reconstruction.camera.solve import judge
 from reconstruction.camera.trail import _BY_MASKS, last_rounds
 from robo4d.geometry import intrinsics, invert, rotation_angle
@@ -130,9 +132,26 @@ def test_masks_lead_from_pixels_off_by_themselves(clip):
     renderer = RobotRasterizer(problem.robot, *problem.working_size)
     frames = FrameSet([problem], [diverse_steps(problem, problem.solving(), 24)], renderer)
     pose = displaced(clip.base_from_camera, np.radians(6), 0.05, np.random.default_rng(2))
-    frames.ask(DegradedMasks(clip), clip.K, pose, 0.0)
+    frames.ask(DegradedMasks(clip), clip.K, pose, 0.0, 24)
     led = refine(frames, Estimate(pose), clip.K, 0.0, _BY_MASKS, np.random.default_rng(0))
     assert judged(clip, pose, clip.K)["px"] > 10
+    assert judged(clip, led.pose, clip.K)["px"] < 1.5
+
+
+def test_our_network_sees_the_robot_beside_where_it_is_told_and_leads_there(clip):
+    problem = problem_of(clip)
+    renderer = RobotRasterizer(problem.robot, *problem.working_size)
+    frames = FrameSet([problem], [diverse_steps(problem, problem.solving(), 12)], renderer)
+    frames.set_late(clip.latency_s)
+    every = np.arange(len(frames))
+    true = frames.rendered(every, clip.K, clip.base_from_camera)[1]
+    pose = displaced(clip.base_from_camera, np.radians(3), 0.03, np.random.default_rng(3))
+    told = frames.rendered(every, clip.K, pose)[1]
+    frames.ask(embedded_masks(), clip.K, pose, clip.latency_s, 12)
+    assert mask_iou(told.astype(np.float32).clip(0, 1), true) < 0.75
+    assert mask_iou(frames.shares, true) > 0.85
+    led = refine(frames, Estimate(pose), clip.K, 0.0, _BY_MASKS, np.random.default_rng(0))
+    assert judged(clip, pose, clip.K)["px"] > 5
     assert judged(clip, led.pose, clip.K)["px"] < 1.5
 
 
