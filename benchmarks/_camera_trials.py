@@ -19,12 +19,15 @@ from benchmarks._camera_clips import SOURCES, CameraClip, get_clip, shortened, s
 from benchmarks._camera_film import FilmOptions
 from benchmarks._camera_peers import icp_pose, silhouette_pose
 from benchmarks._degraded_masks import DegradedMasks
+from pipeline.camera import masks_of
 from reconstruction.camera import CameraProblem, score_pose, solve_camera
+from reconstruction.camera.learned_masks import MaskBackend
 from robo4d.geometry import invert, make_pose, project, rotation_angle, transform
 from robots.kinematics import link_poses
 from robots.models import get_robot
 from robots.rasterizer import RobotRasterizer
 from robots.surface import surface_points
+from schemas.config import CameraConfig
 
 Floats = NDArray[np.floating]
 # Within these a camera counts as found: deg and mm of the camera's centre.
@@ -206,7 +209,9 @@ def _solved(clip: CameraClip, trial: Trial) -> dict[str, Any]:
         wrong = np.random.default_rng([trial.seed, 6]).normal(0, FOCAL_ERROR)
         K, spread = np.diag([np.exp(wrong), np.exp(wrong), 1.0]) @ clip.K, FOCAL_SIGMA
         K[:2, 2] = clip.K[:2, 2]
-    masks = DegradedMasks(clip, trial.seed) if trial.setting == "masks" else None
+    masks: MaskBackend | None = masks_of(CameraConfig(), get_robot(clip.robot))  # as builds do
+    if trial.setting == "masks":
+        masks = DegradedMasks(clip, trial.seed)
     solution = solve_camera(
         [problem_of(clip)], K, spread=spread, starts=starts, seed=trial.seed, masks=masks
     )

@@ -21,14 +21,14 @@ from numpy.typing import NDArray
 
 from benchmarks._common import parser, print_header, write_json
 from converters import open_source
-from pipeline.camera import lens_of
+from pipeline.camera import lens_of, masks_of
 from reconstruction.camera import CameraProblem, CameraSolution, solve_camera
 from robo4d.geometry import rotation_angle
 from robots.models import get_robot
 from schemas.config import CameraConfig
 from schemas.episode import CameraStream, Episode
 
-_WAYS = ("6", "7+3", "9+2", "10+5")
+_WAYS = ("8+3", "13+6", "11+4", "5+2")
 
 
 def main() -> None:
@@ -105,7 +105,8 @@ def _solved(
     K, spread = lens_of("droid", stream.size(), None, CameraConfig())
     if lens is not None:
         K, spread = lens, 0.0
-    return solve_camera([problem], K, spread=spread)
+    masks = masks_of(CameraConfig(), problem.robot)
+    return solve_camera([problem], K, spread=spread, masks=masks)
 
 
 if __name__ == "__main__":

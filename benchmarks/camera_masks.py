@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from benchmarks import hand_masks
 from benchmarks._common import parser, print_header, write_json
 from converters import open_source
-from pipeline.camera import lens_of
+from pipeline.camera import lens_of, masks_of
 from reconstruction.camera import CameraProblem, solve_camera
 from robots.models import get_robot
 from robots.rasterizer import RobotRasterizer
@@ -48,7 +48,8 @@ def main() -> None:
         )
         K, spread = lens_of("droid", stream.size(), None, CameraConfig())
         began = time.process_time()
-        solution = solve_camera([problem], K, spread=spread)
+        backend = masks_of(CameraConfig(), robot)
+        solution = solve_camera([problem], K, spread=spread, masks=backend)
         seconds = time.process_time() - began
         row = {
             "episode": identity.rsplit("/", 1)[-1],

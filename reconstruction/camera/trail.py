@@ -27,8 +27,8 @@ Floats = NDArray[np.floating]
 _TO_PIXEL = [*[Round(4, 12, 120)] * 2, Round(COARSE, 12, 150, "matte", most=32)]
 # Enough to see whether another one may end better; only one that does is followed to its end.
 _TOWARDS_PIXEL = [Round(4, 12, 120), Round(COARSE, 12, 120, "matte", most=8)]
-# More frames show links from more sides: what shading does averages out. Loose directions settle
-# late, so that the cheap steps are the many.
+# More frames show links from more sides: what shading does averages out. (By six and two steps
+# halves of real views ended 4.8 mm apart, by three and five 3.4.)
 _TO_SUBPIXEL = [Round(FINE, 24, 100, "both", most=3), Round(FINE, 48, 150, "both", most=5)]
 # The network learned from pictures that were enlarged by 1.25 at most. Of a synthetic disc made
 # five times as large an earlier one said 0.4 pixels too much, of one twice as large 0.2.
