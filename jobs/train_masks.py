@@ -67,11 +67,14 @@ def main(
         tell({"frames": counts, "s": round(time.monotonic() - began, 1)})
         if out is None:
             return
+        import torch
+
         from pipeline.mask_training.export import export_network
         from pipeline.mask_training.loop import MaskTraining, train_masks
 
         training = MaskTraining(steps, batch, seed=seed, weights=encoder_weights)
         network = train_masks(training, made, out, device=where, tell=tell, resident=resident)
+        torch.save(network.state_dict(), out / "network.pt")  # should it not be exported
         off = export_network(network, out / "robot_masks.onnx")
         tell({"network": str(out / "robot_masks.onnx"), "off": off})
 

@@ -1,4 +1,4 @@
-"""Where a network sees the robot: an optional backend, asked by a robot rendered nearby.
+"""Where a network sees the robot: a backend, asked by a robot rendered nearby.
 
 What it says is evidence, never the answer: a network that takes the table for the arm must not
 move a camera that outlines confirm.

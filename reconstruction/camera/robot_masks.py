@@ -21,7 +21,7 @@ from schemas.reasons import UsageError
 KNOWN_ROBOTS = frozenset({"panda_robotiq"})
 # It takes sides of multiples of this many pixels, and learned from pictures of (height, width).
 _MULTIPLE, SIZE = 32, (192, 320)
-# Pixels around the robot that are looked at: some twice what a pose from colours is off.
+# Pixels around a prompt's box that are looked at: some twice what a pose from colours is off.
 _ROOM = 24
 _EMBEDDED = Path(__file__).with_suffix(".onnx")
 _MOST_BYTES = 64 << 20  # of a file; ours has 6.5 MB
@@ -33,7 +33,7 @@ class RobotMasks:
 
     Attributes:
         network: (1, 5, H, W), of colours and the rendered silhouette in 0..1, and ones, to logits
-            (1, 1, H, W).
+            (1, 1, H, W). It has a state: one caller at a time.
     """
 
     network: cv2.dnn.Net
@@ -80,9 +80,13 @@ class RobotMasks:
         given = np.dstack([window, np.ones(window.shape[:2], np.float32)])
         self.network.setInput(np.ascontiguousarray(given.transpose(2, 0, 1)[None]))
         (top, _), (left, _) = around
-        logits = self.network.forward()[0, 0, top:, left:][
-            : stop[0] - start[0], : stop[1] - start[1]
-        ]
+        threads = cv2.getNumThreads()
+        cv2.setNumThreads(1)  # builds have a process a core
+        try:
+            logits = self.network.forward()[0, 0, top:, left:]
+        finally:
+            cv2.setNumThreads(threads)
+        logits = logits[: stop[0] - start[0], : stop[1] - start[1]]
         shares[there] = 1 / (1 + np.exp(-logits.clip(-30, 30)))
 
 
@@ -104,7 +108,9 @@ def load_masks(path: Path) -> RobotMasks:
         UsageError: the file is no such network.
     """
     try:
-        data = path.read_bytes() if path.stat().st_size <= _MOST_BYTES else b""
+        if (size := path.stat().st_size) > _MOST_BYTES:
+            raise UsageError(f"{path} has {size} bytes; a mask network has at most {_MOST_BYTES}")
+        data = path.read_bytes()
         network = cv2.dnn.readNetFromONNX(np.frombuffer(data, np.uint8))
         network.setInput(np.zeros((1, 5, *SIZE), np.float32))
         shape = network.forward().shape

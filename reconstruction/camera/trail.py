@@ -82,7 +82,8 @@ class Found:
 
     Attributes:
         estimate: its ``covariance`` is None where the robot was lost from view.
-        agreeing: how many starts, far apart or of another search, ended there, itself counted.
+        agreeing: how many starts, far apart or of another search, ended there, or within `CLOSE`
+            of it together, from where masks led on; itself counted.
         starts: how many were followed.
     """
 
@@ -163,8 +164,8 @@ class Trail:
         return Found(final, agreeing, self.starts)
 
     def _led(self, end: Candidate, agreeing: int, masks: MaskBackend) -> tuple[Candidate, int]:
-        """Where masks lead, and how many starts ended there; leaves masks with the frames unless
-        images contradict them.
+        """Where masks lead, and how many starts ended there, or there from where masks lead on;
+        leaves masks with the frames unless images contradict them.
         """
         K, near = self.lens.K, end.estimate
         # Chance of its own: masks that are dropped leave no trace.
@@ -175,7 +176,7 @@ class Trail:
             if near.covariance is None or self.gap(before, near) < _STAYS:
                 break
         led = self._measured(near, end.start)
-        if led.worth < _AS_GOOD * end.worth:
+        if near.covariance is None or led.worth < _AS_GOOD * end.worth:
             self.frames.shares = None
             return end, agreeing
         if self.gap(near, end.estimate) > CLOSE:  # those that end with it are led with it

@@ -116,7 +116,7 @@ def _texture(path: Path) -> NDArray[np.uint8]:
         raise UsageError(f"{path} is no picture that OpenCV reads")
     height, width = picture.shape[:2]
     scale = _TEXTURE_SIDE / min(height, width)
-    size = int(width * scale), int(height * scale)
+    size = round(width * scale), round(height * scale)
     small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
     return np.ascontiguousarray(small[:_TEXTURE_SIDE, :_TEXTURE_SIDE, ::-1])
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from zipfile import BadZipFile
 
 import cv2
 import numpy as np
@@ -46,7 +47,7 @@ def open_photographs(path: Path) -> Photographs:
     try:
         with np.load(path, allow_pickle=False) as file:
             decoded = {name: simplejpeg.decode_jpeg(file[name].tobytes()) for name in file.files}
-    except (OSError, ValueError) as error:
+    except (OSError, EOFError, TypeError, ValueError, BadZipFile) as error:
         raise UsageError(
             f"{path} is no file of photographs ({error}); write one by "
             "`python -m simulation.mask_scenes.collect`"

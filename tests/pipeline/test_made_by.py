@@ -98,6 +98,7 @@ def test_weights_beside_a_source_file_count_with_it():
     made_by = files_of(("reconstruction.camera",))
     names = {path.relative_to(REPO).as_posix() for path in made_by}
     assert "reconstruction/camera/outline_net.safetensors" in names
+    assert "reconstruction/camera/robot_masks.onnx" in names
 
 
 def test_other_weights_are_other_code(tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from reconstruction.camera.contours import Lines, contour_lines
-from reconstruction.camera.mask_lines import join_masks, mask_offsets
+from reconstruction.camera.mask_lines import add_masked, agreement, join_masks, mask_offsets
 
 CENTRE = np.array([80.3, 60.7])
 
@@ -82,3 +82,33 @@ def test_without_a_mask_images_alone_speak():
     offset, weight = np.full(len(lines), 0.3), np.ones(len(lines))
     shares = np.full((1, 120, 160), np.nan, np.float32)
     assert join_masks(offset, weight, shares, lines, 8) == (offset, weight)
+
+
+def test_an_edge_counts_by_how_near_it_lies_to_the_masks():
+    offset = np.array([0.0, 1.0, 5.0, 5.0, 5.0])
+    other = np.array([0.0, 0.0, 0.0, 0.0, 4.9])
+    clear = np.array([1.0, 1.0, 1.0, 0.0, 1.0]) / 4  # as `mask_offsets` weighs
+    left = agreement(offset, other, clear)
+    assert left[0] == 1
+    assert left[1] == pytest.approx(np.exp(-0.5))
+    assert left[2] < 1e-4
+    assert left[3] == 1  # the mask says nothing there
+    assert left[4] > 0.99
+
+
+def test_masks_join_as_lines_with_insets_of_their_own():
+    rng = np.random.default_rng(0)
+    rows, before = rng.normal(size=(5, 8 + 2)), rng.normal(size=(10, 8 + 4))
+    offset, weight = rng.normal(size=10), rng.uniform(size=10)
+    other, power = np.array([0.0, 1.0, -1.0, 3.9, 6.0]), np.full(5, 0.25)
+    together = np.array([1, 1, 11, 1, 1])
+    joined = add_masked((before, offset, weight), rows, other, power, together, 8)
+    assert [len(part) for part in joined] == [15, 15, 15]
+    assert np.array_equal(joined[0][:10, :12], before)
+    assert not joined[0][:10, 12:].any()
+    assert np.array_equal(joined[0][10:, :8], rows[:, :8])
+    assert not joined[0][10:, 8:12].any()
+    assert np.array_equal(joined[0][10:, 12:], rows[:, 8:])
+    added = joined[2][10:]
+    assert added[0] > added[1] > added[2] > added[3] > added[4] == 0  # nearer, alone, less far off
+    assert added[1] / added[2] == pytest.approx(1 + 0.3 * 10)

@@ -145,6 +145,10 @@ def test_our_network_sees_the_robot_beside_where_it_is_told_and_leads_there(clip
     true = frames.rendered(every, clip.K, clip.base_from_camera)[1]
     pose = displaced(clip.base_from_camera, np.radians(3), 0.03, np.random.default_rng(3))
     told = frames.rendered(every, clip.K, pose)[1]
+    frames.ask(embedded_masks(), clip.K, pose, clip.latency_s, 6)
+    asked = ~np.isnan(frames.shares).any((1, 2))
+    assert asked.sum() == 6
+    assert (np.isnan(frames.shares).all((1, 2)) == ~asked).all()
     frames.ask(embedded_masks(), clip.K, pose, clip.latency_s, 12)
     assert mask_iou(told.astype(np.float32).clip(0, 1), true) < 0.75
     assert mask_iou(frames.shares, true) > 0.85

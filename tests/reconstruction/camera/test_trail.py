@@ -1,5 +1,7 @@
 """Which of the starts that were followed is taken, and how many agree with it."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -77,3 +79,66 @@ def test_starts_that_end_with_another_than_the_best_agree_with_it():
     followed = Followed(ends | {shaken: at(9, 0.8, 0.4, None)})
     assert len(followed.within(trail.SAME, shaken)) == 2
     assert followed.agreeing_ends(trail.CLOSE, shaken) == 2
+
+
+class Led(Followed):
+    """Masks lead by given steps; what comes of it is measured as given."""
+
+    def __init__(self, monkeypatch, pixels: list[float], outline: float, lost: bool = False):
+        self.end_of_it = at(0, 0.8, 0.5, 0)
+        super().__init__({self.end_of_it: self.end_of_it})
+        self.ends = {self.end_of_it: self.end_of_it}
+        self.asked_at, self.outline = [], outline
+        self.lens = SimpleNamespace(K=np.eye(3), spread=0.0)
+        self.frames = SimpleNamespace(shares=None, ask=self.ask)
+        steps = iter(pixels)
+
+        def refine(frames, begin, K, spread, rounds, rng):
+            assert not any(turn.images for turn in rounds)
+            moved = at(begin.pose[0, 3] + next(steps), 0, 0, None).estimate
+            return Estimate(moved.pose) if lost else moved
+
+        monkeypatch.setattr(trail, "refine", refine)
+
+    def ask(self, masks, K, pose, late, count):
+        self.asked_at.append(pose[0, 3])
+        self.frames.shares = "masks"
+
+    def _measured(self, estimate, start):
+        if estimate.covariance is None:
+            return Candidate(estimate, start, 0.0, 0.0)
+        return Candidate(estimate, start, self.outline, 0.5)
+
+
+def test_masks_lead_on_and_are_asked_again_where_they_led(monkeypatch):
+    followed = Led(monkeypatch, [5.0, 1.0], outline=0.75)
+    led, agreeing = followed._led(followed.end_of_it, 3, "masks")
+    assert followed.asked_at == [0.0, 5.0]
+    assert led.estimate.pose[0, 3] == 6.0
+    assert agreeing == 3  # those that ended with it are led with it
+    assert followed.frames.shares is not None
+
+
+def test_masks_that_move_nothing_are_asked_once(monkeypatch):
+    followed = Led(monkeypatch, [0.2], outline=0.8)
+    led, _ = followed._led(followed.end_of_it, 3, "masks")
+    assert followed.asked_at == [0.0]
+    assert led.estimate.pose[0, 3] == pytest.approx(0.2)
+
+
+def test_a_camera_that_masks_lead_far_away_is_no_longer_that_of_its_starts(monkeypatch):
+    followed = Led(monkeypatch, [20.0, 0.1], outline=0.8)
+    assert followed._led(followed.end_of_it, 3, "masks")[1] == 0
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_masks_that_images_contradict_are_dropped(lost, monkeypatch):
+    followed = Led(monkeypatch, [5.0, 0.1], outline=0.8 if lost else 0.6, lost=lost)
+    assert followed._led(followed.end_of_it, 3, "masks") == (followed.end_of_it, 3)
+    assert followed.frames.shares is None
+
+
+def test_a_lost_camera_is_none_even_beside_one_that_nothing_confirms(monkeypatch):
+    followed = Led(monkeypatch, [5.0], outline=0.0, lost=True)
+    bare = at(0, 0.0, 0.0, 0)
+    assert followed._led(bare, 2, "masks") == (bare, 2)
