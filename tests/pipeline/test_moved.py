@@ -83,7 +83,8 @@ def choose(monkeypatch):
             name="exterior", calibration=None, decode=lambda s: s, size=lambda: (180, 320)
         )
         motion = SimpleNamespace(joints=np.zeros((STEPS, 7)), fingers=np.zeros(STEPS))
-        choice = choose_camera(episode(**how), stream, None, motion, None, CameraConfig())
+        robot = SimpleNamespace(name="stub")
+        choice = choose_camera(episode(**how), stream, None, motion, robot, CameraConfig())
         return choice, calls
 
     return run

@@ -48,7 +48,8 @@ def episode(identity, *streams, source="droid", twin=False):
 
 def prepared(*streams, **facts):
     motion = SimpleNamespace(joints=np.zeros((STEPS, 7)), fingers=np.zeros(STEPS))
-    return SimpleNamespace(episode=episode("droid/x", *streams, **facts), robot=None, motion=motion)
+    whose = {"robot": SimpleNamespace(name="stub"), "motion": motion}
+    return SimpleNamespace(episode=episode("droid/x", *streams, **facts), **whose)
 
 
 def test_bridges_episodes_share_their_folder_as_rlds_and_raw():
