@@ -174,7 +174,7 @@ class CameraConfig(_Part):
 
     solve: Literal["auto", "never"] = Field(
         "auto",
-        description="auto: solved from the robot wherever no simulator knows them, some 10 s a "
+        description="auto: solved from the robot wherever no simulator knows them, some 15 s a "
         "view (30 on the wrist); never: absent, or as shipped, untested",
     )
     focal: float | None = Field(
